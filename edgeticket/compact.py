@@ -1,0 +1,169 @@
+"""Ticket -> Model: the channels that lost are gone, and the function is the same.
+
+A removed channel's gate sits after norm and activation, so dropping its filter and the inputs that read it is exact.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from edgeticket.model import Int8, Model, Signs, Weights
+from edgeticket.plan import Conv, Flatten, Layer, Plan
+from edgeticket.reference import require_equal, run
+from edgeticket.ticket import Ticket
+
+
+def compact(ticket: Ticket) -> Model:
+    """The network of the kept channels alone."""
+    weights: dict[str, Weights] = {}
+    for index, layer in enumerate(ticket.plan.layers):
+        name = layer.name
+        if name in ticket.learned:
+            weights[name] = Int8(ticket.learned[name])
+        elif name in ticket.masks:
+            rows, columns = ticket.plan.rows_columns(layer, ticket.kept)
+            weights[name] = Signs(ticket.seed, index, ticket.masks[name], rows, columns, ticket.flips.get(name))
+    return Model(ticket.narrow, weights, ticket.scale, ticket.bias, ticket.input, ticket.quant, ticket.task)
+
+
+def masked(ticket: Ticket) -> Model:
+    """The WIDE network, to be run under the gates of `ticket.plan.alive(ticket.kept)`.
+
+    Filters and inputs that lost hold full weights (every edge, scale and bias 1): if removal were not exact, it would show.
+    """
+    weights: dict[str, Weights] = {}
+    scale, bias = {}, {}
+    for index, layer in enumerate(ticket.plan.layers):
+        name = layer.name
+        if name not in ticket.scale:
+            continue
+        rows, columns = ticket.plan.rows_columns(layer, ticket.kept)
+        filters, inputs, *kernel = ticket.plan.weight_shape(layer)
+        if name in ticket.learned:
+            weights[name] = Int8(_spread(ticket.learned[name], (filters, inputs, *kernel), rows, 1, columns))
+        else:
+            shape = (filters, ticket.edges[name], inputs, *kernel)
+            mask = _spread(ticket.masks[name], shape, rows, 2, columns)
+            flips = _spread(ticket.flips[name], shape, rows, 2, columns) & mask if name in ticket.flips else None
+            weights[name] = Signs(ticket.seed, index, mask, np.arange(filters), np.arange(inputs), flips)
+        scale[name] = _spread(ticket.scale[name], (filters,), rows)
+        bias[name] = _spread(ticket.bias[name], (filters,), rows)
+    return Model(ticket.plan, weights, scale, bias, ticket.input, ticket.quant, ticket.task)
+
+
+def prove(ticket: Ticket, raw: np.ndarray) -> float:
+    """Largest difference between the compacted and the masked wide network; raises EquivalenceError beyond 1e-9."""
+    wide = run(masked(ticket), raw, gates=ticket.plan.alive(ticket.kept))
+    return require_equal("compact against the masked wide network", run(compact(ticket), raw), wide, 1e-9)
+
+
+def remove_dead(ticket: Ticket) -> Ticket:
+    """Drop channels that nothing reads, to a fixpoint. (A filter always keeps a weight, so none is without live input.)"""
+    while True:
+        used = _used(ticket)
+        kept = {}
+        for name, mask in ticket.kept.items():
+            group = ticket.plan.groups[name]
+            kept[name] = mask if group.fixed else mask & used[group.ids]
+        if all((kept[name] == ticket.kept[name]).all() for name in kept):
+            return ticket
+        ticket = restrict(ticket, kept)
+
+
+def restrict(ticket: Ticket, kept: Mapping[str, np.ndarray]) -> Ticket:
+    """The ticket with fewer channels, its other choices as they were."""
+    masks, flips, learned, scale, bias = {}, {}, {}, {}, {}
+    for layer in ticket.plan.weighted():
+        name = layer.name
+        (old_rows, old_columns), (rows, columns) = (ticket.plan.rows_columns(layer, k) for k in (ticket.kept, kept))
+        rows, columns = np.isin(old_rows, rows), np.isin(old_columns, columns)
+        scale[name], bias[name] = ticket.scale[name][rows], ticket.bias[name][rows]
+        if name in ticket.learned:
+            learned[name] = ticket.learned[name][rows][:, columns]
+        else:
+            masks[name] = ticket.masks[name][rows][:, :, columns]
+        if name in ticket.flips:
+            flips[name] = ticket.flips[name][rows][:, :, columns]
+    return replace(ticket, kept=kept, masks=masks, flips=flips, learned=learned, scale=scale, bias=bias)
+
+
+def align(model: Model, multiple: int) -> Model:
+    """Zero channels up to a multiple, for runtimes that compute in blocks; the outputs stay the same.
+
+    Only groups whose channels go straight into ungrouped Conv or Linear layers or elementwise operations are padded.
+    """
+    extra = {name: -len(group.ids) % multiple for name, group in model.plan.groups.items() if _may_pad(model.plan, name)}
+    plan, alive = _widened(model.plan, extra)
+    weights: dict[str, Weights] = {}
+    scale, bias = {}, {}
+    for layer in model.plan.weighted():
+        name, old = layer.name, model.weights[layer.name]
+        rows = alive[layer.name]
+        grouped = isinstance(layer.op, Conv) and layer.op.groups > 1
+        columns = np.arange(model.plan.weight_shape(layer)[1]) if grouped else alive[layer.inputs[0]]
+        filters, inputs, *kernel = plan.weight_shape(plan[name])
+        if isinstance(old, Signs):
+            shape = (filters, old.mask.shape[1], inputs, *kernel)
+            mask = _spread(old.mask, shape, rows, 2, columns, 0)
+            flips = None if old.flips is None else _spread(old.flips, shape, rows, 2, columns, 0)
+            wide = [_spread(ids, (n,), at, fill=0) for ids, n, at in ((old.rows, filters, rows), (old.columns, inputs, columns))]
+            weights[name] = replace(old, mask=mask, flips=flips, rows=wide[0], columns=wide[1])
+        else:
+            weights[name] = replace(old, values=_spread(old.values, (filters, inputs, *kernel), rows, 1, columns, 0))
+        scale[name] = _spread(model.scale[name], (filters,), rows)
+        bias[name] = _spread(model.bias[name], (filters,), rows, fill=0)
+    return replace(model, plan=plan, weights=weights, scale=scale, bias=bias)
+
+
+def _may_pad(plan: Plan, group: str) -> bool:
+    if plan.groups[group].fixed:
+        return False
+    ids = plan.groups[group].ids
+    for layer in plan.layers:
+        touched = [name for name in (layer.name, *layer.inputs) if np.isin(plan.channels[name], ids).any()]
+        whole = all(len(plan.channels[name]) == len(ids) for name in touched)
+        if touched and (not whole or isinstance(layer.op, Flatten) or getattr(layer.op, "groups", 1) > 1):
+            return False
+    return True
+
+
+def _widened(plan: Plan, extra: Mapping[str, int]) -> tuple[Plan, dict[str, np.ndarray]]:
+    """The padded plan, and where each tensor's own channels are in it: first."""
+    owner = {int(i): name for name, group in plan.groups.items() for i in group.ids}
+    grow = {layer.name: extra.get(owner[int(plan.channels[layer.name][0])], 0) for layer in plan.weighted()}
+    layers = tuple(_wider(layer, grow.get(layer.name, 0)) for layer in plan.layers)
+    return Plan(plan.inputs, layers, plan.outputs), {name: np.arange(len(ids)) for name, ids in plan.channels.items()}
+
+
+def _wider(layer: Layer, by: int) -> Layer:
+    return replace(layer, op=replace(layer.op, out=layer.op.out + by)) if by else layer  # type: ignore[union-attr, type-var, call-arg]
+
+
+def _used(ticket: Ticket) -> np.ndarray:
+    """bool per channel id: some filter reads it, or it is an output. Depthwise filters pass a channel on, no more."""
+    used = np.zeros(1 + max(int(group.ids.max()) for group in ticket.plan.groups.values()), bool)
+    for name in ticket.plan.outputs:
+        used[ticket.plan.channels[name]] = True
+    for layer in ticket.plan.weighted():
+        if isinstance(layer.op, Conv) and layer.op.groups > 1:
+            continue
+        _, columns = ticket.plan.rows_columns(layer, ticket.kept)
+        values = ticket.learned.get(layer.name)
+        reads = ticket.masks[layer.name].any(1) if values is None else values != 0
+        reads = reads.any(axis=(0, *range(2, reads.ndim)))
+        used[ticket.plan.channels[layer.inputs[0]][columns[reads]]] = True
+    return used
+
+
+def _spread(
+    values: np.ndarray, shape: tuple[int, ...], rows: np.ndarray, axis: int = 0, columns: np.ndarray | None = None, fill: int = 1
+) -> np.ndarray:
+    """`values` at `rows` of axis 0 and `columns` of `axis` in an array of `shape` that holds `fill` elsewhere."""
+    wide = np.full(shape, fill, values.dtype)
+    index: list[np.ndarray] = [np.arange(n) for n in shape]
+    index[0] = rows
+    if columns is not None:
+        index[axis] = columns
+    wide[np.ix_(*index)] = values
+    return wide

@@ -1,0 +1,53 @@
+"""Writing files so that a reader, a power cut or a full disk sees the old file or the new one, never a third state."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from edgeticket.errors import EdgeTicketError, UsageError
+
+
+def check_free(path: Path, overwrite: bool) -> None:
+    """Raise UsageError when `path` exists and may not be replaced."""
+    if path.exists() and not overwrite:
+        raise UsageError(f"{path} exists already: name another output, or add --overwrite to replace it")
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write aside, sync, rename, sync the folder. On any error `path` is as it was and nothing is left beside it."""
+    try:
+        with _aside(path) as (descriptor, temporary):
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise EdgeTicketError(
+            f"cannot write {path}: {error.strerror or error}; nothing was changed: "
+            "free some space or choose another folder, then run it again"
+        ) from error
+
+
+@contextmanager
+def _aside(path: Path) -> Iterator[tuple[int, str]]:
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        umask = os.umask(0)
+        os.umask(umask)
+        os.fchmod(descriptor, 0o666 & ~umask)
+        yield descriptor, temporary
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,98 @@
+"""A network ready for any runtime: a narrow plan and, per layer, weight = scale[filter] * value.
+
+Values are small integers for tickets (a sum of kept random signs), int8 for learned layers, float for imported or trained
+controls, so every exporter and every bench serves all of them.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+
+import numpy as np
+
+from edgeticket import prng
+from edgeticket.plan import Plan
+from edgeticket.ticket import Input, Quant
+
+
+@dataclass(frozen=True)
+class Signs:
+    """Frozen random signs, some of them kept. `rows`, `columns`: kept filters and input channels, by their wide index."""
+
+    seed: int
+    layer: int
+    mask: np.ndarray  # bool [filters, edges, inputs, *kernel]
+    rows: np.ndarray
+    columns: np.ndarray
+    flips: np.ndarray | None = None  # bool like mask: signs that were learned to differ from the seed's
+
+    def edge_signs(self) -> np.ndarray:
+        """int8 like `mask`: the sign of every edge, kept or not."""
+        taps = prod(self.mask.shape[3:])
+        positions = (self.columns[:, None] * taps + np.arange(taps)).reshape(-1)
+        edges = [prng.signs(self.seed, self.layer, edge, self.rows, positions) for edge in range(self.mask.shape[1])]
+        signs = np.stack(edges, 1).reshape(self.mask.shape)
+        return signs if self.flips is None else np.where(self.flips, -signs, signs)
+
+    @cached_property
+    def values(self) -> np.ndarray:
+        """int8 [filters, inputs, *kernel]: the sum of the kept signs of each connection."""
+        return (self.edge_signs() * self.mask).sum(1, dtype=np.int8)
+
+    @property
+    def kept(self) -> int:
+        return int(self.mask.sum())
+
+
+@dataclass(frozen=True)
+class Int8:
+    values: np.ndarray
+
+    @property
+    def kept(self) -> int:
+        return self.values.size
+
+
+@dataclass(frozen=True)
+class Float:
+    values: np.ndarray  # float32
+
+    @property
+    def kept(self) -> int:
+        return self.values.size
+
+
+Weights = Signs | Int8 | Float
+
+
+@dataclass(frozen=True)
+class Model:
+    """`scale`, `bias`: float32 per filter. `digest` identifies what is computed, not how it is stored."""
+
+    plan: Plan
+    weights: Mapping[str, Weights]
+    scale: Mapping[str, np.ndarray]
+    bias: Mapping[str, np.ndarray]
+    input: Input
+    quant: Mapping[str, Quant]
+    task: str = "classification"
+
+    def weight(self, name: str) -> np.ndarray:
+        """float32 [filters, inputs, *kernel], one rounding: float32(value) * float32(scale)."""
+        values = self.weights[name].values
+        scale = self.scale[name].astype(np.float32).reshape(-1, *[1] * (values.ndim - 1))
+        return values.astype(np.float32) * scale
+
+    def kept_macs(self) -> dict[str, int]:
+        """Multiply-accumulates that a kernel with add and subtract lists does, by layer."""
+        return {name: weights.kept * self.plan.positions(name) for name, weights in self.weights.items()}
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the plan, the weights, the biases and the input map."""
+        whole = hashlib.sha256(repr((self.plan.to_json(), self.input)).encode())
+        for name in self.weights:
+            whole.update(self.weight(name).tobytes() + self.bias[name].astype(np.float32).tobytes())
+        return whole.hexdigest()

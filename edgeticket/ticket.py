@@ -1,0 +1,257 @@
+"""What a search learned, and its file.
+
+A ticket is one safetensors file: a little-endian u64 length, that many bytes of JSON header, then tensors. Its only metadata
+key, `edgeticket`, holds one canonical JSON object (sorted keys, no spaces). Tensors, one per layer or group:
+  kept.G     u8   bitmap, bit i = channel i of group G is left
+  mask.L     u8   bitmap over (filter, edge, input channel, tap) of what is left, C order
+  flip.L     u8   bitmap over the kept weights of L, bit = 1: sign is the opposite of the seed's (learned signs only)
+  learned.L  i8   weights of a learned layer; scale.L, bias.L f32 per channel
+Bitmaps are little-endian in the byte; unused bits are 0. `seal` in the JSON is the SHA-256 of the same file with an empty
+seal. Reading runs no code, and refuses every file that writing the result would not reproduce byte for byte.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import isfinite, prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from edgeticket.errors import TicketError, UnsupportedError
+from edgeticket.files import write_atomic
+from edgeticket.plan import Plan
+from edgeticket.prng import GENERATOR
+
+FORMAT = 1
+KEY = "edgeticket"
+MAX_FILE = 1 << 28
+MAX_HEADER = 1 << 20
+MAX_TENSORS = 4096
+MAX_EDGES = 16
+
+
+@dataclass(frozen=True)
+class Input:
+    """x = (raw - offset[channel]) * step. For integer sensors `offset` is integer and is also what padding reads as."""
+
+    dtype: str  # "uint8" | "int16" | "float32": what the sensor gives
+    offset: tuple[float, ...]
+    step: float
+
+    def apply(self, raw: np.ndarray, dtype: type = np.float32) -> np.ndarray:
+        """Network input for raw values [batch, channels, ...]."""
+        offset = np.asarray(self.offset, dtype).reshape(-1, *[1] * (raw.ndim - 2))
+        return ((raw.astype(dtype) - offset) * dtype(self.step)).astype(dtype)
+
+
+@dataclass(frozen=True)
+class Quant:
+    """real = (code - zero_point) * scale, codes 0..255."""
+
+    scale: float
+    zero_point: int
+
+
+Arrays = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """`plan` is the WIDE network; every array is of what is left of it (see the module's text for their axes)."""
+
+    plan: Plan
+    seed: int
+    edges: Mapping[str, int]
+    kept: Arrays
+    masks: Arrays  # layer -> bool [filters, edges, inputs, *kernel]
+    flips: Arrays  # layer -> bool, like masks and only where they are set; no entry: the seed's signs
+    learned: Arrays  # layer -> int8 [filters, inputs, *kernel]
+    scale: Arrays
+    bias: Arrays
+    input: Input
+    quant: Mapping[str, Quant]
+    task: str
+    purity: str
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    generator: str = GENERATOR
+
+    @property
+    def narrow(self) -> Plan:
+        return self.plan.narrow(self.kept)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the file's bytes."""
+        return hashlib.sha256(self.to_bytes()).hexdigest()
+
+    def to_bytes(self) -> bytes:
+        tensors = self._tensors()
+        return _encode(tensors, self._header(hashlib.sha256(_encode(tensors, self._header(""))).hexdigest()))
+
+    def write(self, path: Path) -> None:
+        """Whole or not at all. Raises EdgeTicketError where the system refuses."""
+        write_atomic(path, self.to_bytes())
+
+    def _header(self, seal: str) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "plan": self.plan.to_json(),
+            "seed": self.seed,
+            "generator": self.generator,
+            "edges": dict(self.edges),
+            "input": {"dtype": self.input.dtype, "offset": list(self.input.offset), "step": self.input.step},
+            "quant": {name: [q.scale, q.zero_point] for name, q in self.quant.items()},
+            "task": self.task,
+            "purity": self.purity,
+            "provenance": dict(self.provenance),
+            "seal": seal,
+        }
+
+    def _tensors(self) -> dict[str, np.ndarray]:
+        tensors = {f"kept.{name}": _pack(kept) for name, kept in self.kept.items()}
+        tensors |= {f"mask.{name}": _pack(mask) for name, mask in self.masks.items()}
+        tensors |= {f"flip.{name}": _pack(flip[self.masks[name]]) for name, flip in self.flips.items()}
+        tensors |= {f"learned.{name}": weights for name, weights in self.learned.items()}
+        tensors |= {f"scale.{name}": scale.astype(np.float32) for name, scale in self.scale.items()}
+        tensors |= {f"bias.{name}": bias.astype(np.float32) for name, bias in self.bias.items()}
+        return {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+
+
+def read_ticket(path: Path) -> Ticket:
+    """Read a ticket file. Raises TicketError for anything that is not exactly what writing it would give."""
+    try:
+        if path.stat().st_size > MAX_FILE:
+            raise TicketError(f"{path}: larger than {MAX_FILE} bytes: not a ticket")
+        content = path.read_bytes()
+    except OSError as error:
+        raise TicketError(f"{path}: cannot be read ({error.strerror}): check the path") from error
+    try:
+        return parse_ticket(content)
+    except TicketError as error:
+        raise TicketError(f"{path}: {error}: fetch or make the ticket again") from error
+
+
+def parse_ticket(content: bytes) -> Ticket:
+    """Inverse of `Ticket.to_bytes`. Raises TicketError; never any other exception."""
+    header, tensors = _decode(content)
+    if header.get("format") != FORMAT:
+        raise TicketError(f"ticket format {header.get('format')!r}, this version reads {FORMAT}")
+    if header.get("generator") != GENERATOR:
+        raise TicketError(f"generator {header.get('generator')!r}, this version has {GENERATOR}")
+    try:
+        ticket = _build(header, tensors)
+        canonical = ticket.to_bytes()
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, IndexError, UnsupportedError) as error:
+        raise TicketError(f"malformed ({type(error).__name__}: {error})") from error
+    if canonical != content:
+        raise TicketError("the seal does not match: the file was altered or damaged")
+    return ticket
+
+
+def _decode(content: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    length = int.from_bytes(content[:8], "little")
+    if len(content) < 8 or length > min(MAX_HEADER, len(content) - 8):
+        raise TicketError("cut short, or not a ticket")
+    try:
+        outer = json.loads(content[8 : 8 + length])
+        if len(outer) > MAX_TENSORS:
+            raise TicketError(f"more than {MAX_TENSORS} tensors")
+        header = json.loads(outer["__metadata__"][KEY])
+        tensors = load(content)
+    except (ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
+        raise TicketError("damaged, or not a ticket") from error
+    if not isinstance(header, dict):
+        raise TicketError("damaged, or not a ticket")
+    return header, tensors
+
+
+def _encode(tensors: dict[str, np.ndarray], header: dict[str, Any]) -> bytes:
+    text = json.dumps(header, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return save(tensors, metadata={KEY: text})
+
+
+def _pack(bits: np.ndarray) -> np.ndarray:
+    return np.packbits(bits.reshape(-1), bitorder="little")
+
+
+def _unpack(packed: np.ndarray, count: int) -> np.ndarray:
+    if packed.dtype != np.uint8 or packed.shape != ((count + 7) // 8,):
+        raise ValueError(f"bitmap of {packed.shape} bytes for {count} bits")
+    return np.unpackbits(packed, count=count, bitorder="little").astype(bool)
+
+
+def _build(header: dict[str, Any], tensors: dict[str, np.ndarray]) -> Ticket:
+    plan = Plan.from_json(header["plan"])
+    edges = {name: _integer(n, 1, MAX_EDGES) for name, n in header["edges"].items()}
+    part = {kind: {} for kind in ("kept", "mask", "flip", "learned", "scale", "bias")}  # type: dict[str, dict[str, np.ndarray]]
+    for key, array in tensors.items():
+        kind, _, name = key.partition(".")
+        part[kind][name] = array
+    kept = {name: _unpack(bits, len(plan.groups[name].ids)) for name, bits in part["kept"].items()}
+    narrow = plan.narrow(kept)
+    masks, flips = {}, {}
+    for layer in narrow.weighted():
+        rows, *rest = narrow.weight_shape(layer)
+        if layer.name in part["learned"]:
+            continue
+        shape = (rows, edges[layer.name], *rest)
+        masks[layer.name] = _unpack(part["mask"][layer.name], prod(shape)).reshape(shape)
+        if layer.name in part["flip"]:
+            flip = np.zeros(shape, bool)
+            flip[masks[layer.name]] = _unpack(part["flip"][layer.name], int(masks[layer.name].sum()))
+            flips[layer.name] = flip
+    raw = header["input"]
+    ticket = Ticket(
+        plan=plan,
+        seed=_integer(header["seed"], 0, (1 << 64) - 1),
+        edges=edges,
+        kept=kept,
+        masks=masks,
+        flips=flips,
+        learned=part["learned"],
+        scale=part["scale"],
+        bias=part["bias"],
+        input=Input(str(raw["dtype"]), tuple(raw["offset"]), raw["step"]),
+        quant={name: Quant(scale, _integer(zero, 0, 255)) for name, (scale, zero) in header["quant"].items()},
+        task=header["task"],
+        purity=header["purity"],
+        provenance=header["provenance"],
+    )
+    _check(ticket, narrow)
+    return ticket
+
+
+def _integer(value: Any, low: int, high: int) -> int:
+    if type(value) is not int or not low <= value <= high:
+        raise ValueError(f"{value!r} is not an integer in [{low}, {high}]")
+    return value
+
+
+def _check(ticket: Ticket, narrow: Plan) -> None:
+    """Raise ValueError where fields do not fit one another."""
+    for layer in narrow.weighted():
+        shape, name = narrow.weight_shape(layer), layer.name
+        for array in (ticket.scale[name], ticket.bias[name]):
+            if array.shape != shape[:1] or array.dtype != np.float32 or not np.isfinite(array).all():
+                raise ValueError(f"layer {name}: scale and bias must be {shape[0]} finite float32")
+        weights = ticket.learned.get(name)
+        if weights is not None and (weights.shape != shape or weights.dtype != np.int8):
+            raise ValueError(f"layer {name}: learned weights must be int8 {shape}")
+    for group, kept in ticket.kept.items():
+        if ticket.plan.groups[group].fixed and not kept.all():
+            raise ValueError(f"group {group}: {ticket.plan.groups[group].fixed}, yet channels are gone")
+    channels = narrow.shapes[next(iter(narrow.inputs))][0]
+    numbers = [*ticket.input.offset, ticket.input.step, *(q.scale for q in ticket.quant.values())]
+    if len(ticket.input.offset) != channels or not all(isinstance(n, int | float) and isfinite(n) for n in numbers):
+        raise ValueError("input map or quantisation is not finite")
+    if ticket.input.step <= 0 or any(q.scale <= 0 for q in ticket.quant.values()):
+        raise ValueError("a step or a scale is not positive")
+    if ticket.input.dtype not in ("uint8", "int16", "float32"):
+        raise ValueError(f"input type {ticket.input.dtype!r}")
+    if set(ticket.quant) != set(narrow.shapes):
+        raise ValueError("not every tensor has a quantisation")
