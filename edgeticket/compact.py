@@ -93,7 +93,9 @@ def align(model: Model, multiple: int) -> Model:
 
     Only groups whose channels go straight into ungrouped Conv or Linear layers or elementwise operations are padded.
     """
-    extra = {name: -len(group.ids) % multiple for name, group in model.plan.groups.items() if _may_pad(model.plan, name)}
+    extra = {
+        name: -len(group.ids) % multiple for name, group in model.plan.groups.items() if _may_pad(model.plan, name)
+    }
     plan, alive = _widened(model.plan, extra)
     weights: dict[str, Weights] = {}
     scale, bias = {}, {}
@@ -107,7 +109,10 @@ def align(model: Model, multiple: int) -> Model:
             shape = (filters, old.mask.shape[1], inputs, *kernel)
             mask = _spread(old.mask, shape, rows, 2, columns, 0)
             flips = None if old.flips is None else _spread(old.flips, shape, rows, 2, columns, 0)
-            wide = [_spread(ids, (n,), at, fill=0) for ids, n, at in ((old.rows, filters, rows), (old.columns, inputs, columns))]
+            wide = [
+                _spread(ids, (n,), at, fill=0)
+                for ids, n, at in ((old.rows, filters, rows), (old.columns, inputs, columns))
+            ]
             weights[name] = replace(old, mask=mask, flips=flips, rows=wide[0], columns=wide[1])
         else:
             weights[name] = replace(old, values=_spread(old.values, (filters, inputs, *kernel), rows, 1, columns, 0))
@@ -157,7 +162,12 @@ def _used(ticket: Ticket) -> np.ndarray:
 
 
 def _spread(
-    values: np.ndarray, shape: tuple[int, ...], rows: np.ndarray, axis: int = 0, columns: np.ndarray | None = None, fill: int = 1
+    values: np.ndarray,
+    shape: tuple[int, ...],
+    rows: np.ndarray,
+    axis: int = 0,
+    columns: np.ndarray | None = None,
+    fill: int = 1,
 ) -> np.ndarray:
     """`values` at `rows` of axis 0 and `columns` of `axis` in an array of `shape` that holds `fill` elsewhere."""
     wide = np.full(shape, fill, values.dtype)

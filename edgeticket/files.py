@@ -16,7 +16,10 @@ def check_free(path: Path, overwrite: bool) -> None:
 
 
 def write_atomic(path: Path, content: bytes) -> None:
-    """Write aside, sync, rename, sync the folder. On any error `path` is as it was and nothing is left beside it."""
+    """Write aside, sync, rename, sync the folder. On any error `path` is as it was and nothing is left beside it.
+
+    Except where the folder alone cannot be synced: then the whole new file is there, and the error says so.
+    """
     try:
         with _aside(path) as (descriptor, temporary):
             with os.fdopen(descriptor, "wb") as file:
@@ -24,11 +27,17 @@ def write_atomic(path: Path, content: bytes) -> None:
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, path)
-        _sync_folder(path.parent)
     except OSError as error:
         raise EdgeTicketError(
             f"cannot write {path}: {error.strerror or error}; nothing was changed: "
             "free some space or choose another folder, then run it again"
+        ) from error
+    try:
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise EdgeTicketError(
+            f"{path} is written, but its folder cannot be synced ({error.strerror or error}): "
+            "a power cut could still bring the old file back: check the disk"
         ) from error
 
 

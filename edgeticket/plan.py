@@ -17,6 +17,12 @@ from edgeticket.errors import UnsupportedError
 Shape = tuple[int, ...]
 ACTIVATIONS = ("none", "relu", "relu6", "leaky_relu", "sigmoid", "tanh")
 
+# Checked before anything is allocated, so that a hostile file cannot ask for more memory or time than a large plan needs.
+MAX_LAYERS = 4096
+MAX_ELEMENTS = 1 << 26  # of one tensor
+MAX_CHANNELS = 1 << 19  # that all layers together read and make
+MAX_WEIGHTS = 1 << 27
+
 
 @dataclass(frozen=True)
 class Conv:
@@ -94,13 +100,18 @@ OPS: dict[str, type] = {
 
 
 def conv(
-    out: int, kernel: int = 3, *, stride: int = 1, dims: int = 2, groups: int = 1, norm: bool = True, activation: str = "relu"
+    out: int,
+    kernel: int = 3,
+    *,
+    stride: int = 1,
+    dims: int = 2,
+    groups: int = 1,
+    norm: bool = True,
+    activation: str = "relu",
 ) -> Conv:
     """The usual convolution: the same kernel and stride in every direction, padded by kernel // 2."""
     every = (1,) * dims
-    return Conv(
-        out, (kernel,) * dims, (stride,) * dims, (kernel // 2,) * 2 * dims, every, groups, norm, activation
-    )
+    return Conv(out, (kernel,) * dims, (stride,) * dims, (kernel // 2,) * 2 * dims, every, groups, norm, activation)
 
 
 @dataclass(frozen=True)
@@ -132,26 +143,40 @@ class Plan:
     outputs: tuple[str, ...]
 
     def __post_init__(self) -> None:
+        for name in (*self.inputs, *(layer.name for layer in self.layers)):
+            if not name or not name.isprintable():
+                raise UnsupportedError(f"plan: {name!r} cannot name a tensor: use printable characters")
         missing = [name for name in self.outputs if name not in self.shapes]
         if missing or not self.outputs:
             raise UnsupportedError(f"plan: output {', '.join(missing) or '(none)'} is not the name of a layer")
+        if sum(self.weights().values()) > MAX_WEIGHTS:
+            raise UnsupportedError(f"plan: more than {MAX_WEIGHTS} weights: use a narrower one")
 
     # shapes and costs
 
     @cached_property
     def shapes(self) -> dict[str, Shape]:
         """Shape of every tensor, inputs first."""
-        shapes = {name: tuple(shape) for name, shape in self.inputs.items()}
+        if len(self.layers) > MAX_LAYERS:
+            raise UnsupportedError(f"plan: more than {MAX_LAYERS} layers")
+        shapes = {name: _check_size(f"input {name}", tuple(shape)) for name, shape in self.inputs.items()}
+        channels = 0
         for layer in self.layers:
             if layer.name in shapes:
                 raise UnsupportedError(f"plan: two tensors are named {layer.name!r}")
             try:
-                shapes[layer.name] = _out_shape(layer.op, [shapes[name] for name in layer.inputs])
+                inputs = [shapes[name] for name in layer.inputs]
+                shapes[layer.name] = _check_size("output", _out_shape(layer.op, inputs))
+                channels += shapes[layer.name][0] + sum(shape[0] for shape in inputs)
+                if channels > MAX_CHANNELS:
+                    raise UnsupportedError(f"more than {MAX_CHANNELS} channels up to here: use a narrower plan")
             except KeyError as error:
                 raise UnsupportedError(f"layer {layer.name}: reads {error}, which no earlier layer makes") from error
             except UnsupportedError as error:
                 got = ", ".join("x".join(map(str, shapes[name])) for name in layer.inputs)
-                raise UnsupportedError(f"layer {layer.name} ({type(layer.op).__name__}, input {got}): {error}") from error
+                raise UnsupportedError(
+                    f"layer {layer.name} ({type(layer.op).__name__}, input {got}): {error}"
+                ) from error
         return shapes
 
     def __getitem__(self, name: str) -> Layer:
@@ -168,6 +193,10 @@ class Plan:
             return (layer.op.out, channels // layer.op.groups, *layer.op.kernel)
         assert isinstance(layer.op, Linear)
         return (layer.op.out, channels)
+
+    def widths(self) -> dict[str, int]:
+        """Filters of each weighted layer."""
+        return {layer.name: self.shapes[layer.name][0] for layer in self.weighted()}
 
     def weights(self) -> dict[str, int]:
         return {layer.name: prod(self.weight_shape(layer)) for layer in self.weighted()}
@@ -194,12 +223,25 @@ class Plan:
         return peak
 
     def stem(self) -> list[str]:
-        """Weighted layers that read an input."""
-        return [layer.name for layer in self.weighted() if layer.inputs[0] in self.inputs]
+        """Weighted layers that read an input, directly or through layers without weights."""
+        raw, stem = set(self.inputs), []
+        for layer in self.layers:
+            if not raw.isdisjoint(layer.inputs):
+                if isinstance(layer.op, WEIGHTED):
+                    stem.append(layer.name)
+                else:
+                    raw.add(layer.name)
+        return stem
 
     def head(self) -> list[str]:
-        """Weighted layers that make an output."""
-        return [layer.name for layer in self.weighted() if layer.name in self.outputs]
+        """Weighted layers that make an output, directly or through layers without weights."""
+        final, head = set(self.outputs), []
+        for layer in reversed(self.layers):
+            if layer.name in final and isinstance(layer.op, WEIGHTED):
+                head.insert(0, layer.name)
+            elif layer.name in final:
+                final.update(layer.inputs)
+        return head
 
     # coupled channels
 
@@ -279,17 +321,22 @@ class Plan:
         """Inverse of `to_json`. Raises UnsupportedError for an unknown operation or a wrong field."""
         try:
             layers = tuple(
-                Layer(str(row["name"]), _op_from_json(row), tuple(str(name) for name in row["inputs"]))
-                for row in data["layers"]
+                Layer(_names([row["name"]])[0], _op_from_json(row), _names(row["inputs"])) for row in data["layers"]
             )
-            inputs = {str(name): _shape(shape) for name, shape in data["inputs"].items()}
-            return Plan(inputs, layers, tuple(str(name) for name in data["outputs"]))
+            inputs = {name: _shape(shape) for name, shape in data["inputs"].items()}
+            return Plan(inputs, layers, _names(data["outputs"]))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise UnsupportedError(f"plan: malformed field {error}") from error
 
 
+def _names(values: Any) -> tuple[str, ...]:
+    if type(values) is not list or not all(type(value) is str for value in values):
+        raise UnsupportedError(f"plan: {values!r} is not a list of names")
+    return tuple(values)
+
+
 def _shape(values: Any) -> Shape:
-    if not all(type(value) is int and 0 <= value < 1 << 31 for value in values):
+    if type(values) is not list or not all(type(value) is int and 0 <= value < 1 << 31 for value in values):
         raise UnsupportedError(f"plan: {values!r} is not a list of sizes")
     return tuple(values)
 
@@ -308,6 +355,18 @@ def _op_from_json(row: Mapping[str, Any]) -> Op:
     return kind(**{key: _shape(value) if isinstance(value, list) else value for key, value in given.items()})
 
 
+def _check_size(what: str, shape: Shape) -> Shape:
+    """`shape` of a tensor; its dimensions are multiplied only as far as they stay small."""
+    elements = 1
+    for size in shape:
+        elements *= size
+        if not 1 <= elements <= MAX_ELEMENTS:
+            raise UnsupportedError(f"{what} of {size} in one direction: a tensor has 1 to {MAX_ELEMENTS} elements")
+    if len(shape) not in (1, 2, 3):
+        raise UnsupportedError(f"{what} has {len(shape)} dimensions: 1 to 3 are possible")
+    return shape
+
+
 def _out_shape(op: Op, inputs: list[Shape]) -> Shape:
     if getattr(op, "activation", "none") not in ACTIVATIONS:
         raise UnsupportedError(f"activation {op.activation!r} is not one of {', '.join(ACTIVATIONS)}")  # type: ignore[union-attr]
@@ -322,7 +381,9 @@ def _out_shape(op: Op, inputs: list[Shape]) -> Shape:
         return (op.out, *_window_shape(shape[1:], op.kernel, op.stride, op.pad, op.dilation))
     if isinstance(op, Linear):
         if len(shape) != 1 or op.out < 1:
-            raise UnsupportedError("needs at least one output and a flat input: put a Flatten or a global pool before it")
+            raise UnsupportedError(
+                "needs at least one output and a flat input: put a Flatten or a global pool before it"
+            )
         return (op.out,)
     if isinstance(op, MaxPool | AveragePool):
         return (shape[0], *_window_shape(shape[1:], op.kernel, op.stride, op.pad, (1,) * len(op.kernel)))
@@ -337,9 +398,15 @@ def _window_shape(size: Shape, kernel: Shape, stride: Shape, pad: Shape, dilatio
         raise UnsupportedError(f"a kernel of {len(kernel)} dimensions over an input of {n}")
     if min(kernel) < 1 or min(stride) < 1 or min(dilation) < 1 or min(pad) < 0:
         raise UnsupportedError("kernel, stride and dilation are at least 1, pad at least 0")
-    out = tuple(
-        (size[i] + pad[i] + pad[n + i] - dilation[i] * (kernel[i] - 1) - 1) // stride[i] + 1 for i in range(n)
-    )
+    span = tuple(dilation[i] * (kernel[i] - 1) + 1 for i in range(n))
+    if any(pad[i] >= span[i % n] for i in range(2 * n)):
+        raise UnsupportedError(
+            f"pad {'x'.join(map(str, pad))} is not smaller than the kernel: some outputs would read nothing"
+        )
+    padded = tuple(size[i] + pad[i] + pad[n + i] for i in range(n))
+    if prod(padded) > MAX_ELEMENTS:
+        raise UnsupportedError(f"the padded input is larger than {MAX_ELEMENTS} elements")
+    out = tuple((padded[i] - span[i]) // stride[i] + 1 for i in range(n))
     if min(out) < 1:
         raise UnsupportedError(f"kernel {'x'.join(map(str, kernel))} is larger than the padded input")
     return out

@@ -30,7 +30,12 @@ def permute(words: np.ndarray, keys: list[int]) -> np.ndarray:
 
 
 def layer_keys(seed: int, layer: int, edge: int) -> list[int]:
-    """The 1 + ROUNDS keys of one edge of one layer: what is added to the counter, then one key a round."""
+    """The 1 + ROUNDS keys of one edge of one layer: what is added to the counter, then one key a round.
+
+    Raises UnsupportedError for a seed beyond 64 bits.
+    """
+    if not 0 <= seed < 1 << 64:
+        raise UnsupportedError(f"seed {seed}: choose one from 0 to 2^64 - 1")
     state, keys = np.array([_START], np.uint32), []
     words = (seed & 0xFFFFFFFF, seed >> 32, layer, edge, *range(1, ROUNDS + 2))
     for word in words:

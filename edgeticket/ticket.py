@@ -2,7 +2,7 @@
 
 A ticket is one safetensors file: a little-endian u64 length, that many bytes of JSON header, then tensors. Its only metadata
 key, `edgeticket`, holds one canonical JSON object (sorted keys, no spaces). Tensors, one per layer or group:
-  kept.G     u8   bitmap, bit i = channel i of group G is left
+  kept.G     u8   bitmap, bit i = channel i of group G is left; one for every group that is not fixed
   mask.L     u8   bitmap over (filter, edge, input channel, tap) of what is left, C order
   flip.L     u8   bitmap over the kept weights of L, bit = 1: sign is the opposite of the seed's (learned signs only)
   learned.L  i8   weights of a learned layer; scale.L, bias.L f32 per channel
@@ -14,7 +14,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import isfinite, prod
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ MAX_FILE = 1 << 28
 MAX_HEADER = 1 << 20
 MAX_TENSORS = 4096
 MAX_EDGES = 16
+_FLOAT32 = np.finfo(np.float32)
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Input:
 
     def apply(self, raw: np.ndarray, dtype: type = np.float32) -> np.ndarray:
         """Network input for raw values [batch, channels, ...]."""
-        offset = np.asarray(self.offset, dtype).reshape(-1, *[1] * (raw.ndim - 2))
+        offset: np.ndarray = np.asarray(self.offset, dtype).reshape(-1, *[1] * (raw.ndim - 2))
         return ((raw.astype(dtype) - offset) * dtype(self.step)).astype(dtype)
 
 
@@ -139,15 +140,18 @@ def read_ticket(path: Path) -> Ticket:
 def parse_ticket(content: bytes) -> Ticket:
     """Inverse of `Ticket.to_bytes`. Raises TicketError; never any other exception."""
     header, tensors = _decode(content)
-    if header.get("format") != FORMAT:
-        raise TicketError(f"ticket format {header.get('format')!r}, this version reads {FORMAT}")
-    if header.get("generator") != GENERATOR:
-        raise TicketError(f"generator {header.get('generator')!r}, this version has {GENERATOR}")
+    for key, known in (("format", FORMAT), ("generator", GENERATOR)):
+        found = header.get(key)
+        if type(found) is not type(known) or found != known:
+            told = repr(found)[:40] if isinstance(found, int | str) else "of another kind"
+            raise TicketError(f"{key} {told}, this version reads {known!r}")
     try:
         ticket = _build(header, tensors)
         canonical = ticket.to_bytes()
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, IndexError, UnsupportedError) as error:
-        raise TicketError(f"malformed ({type(error).__name__}: {error})") from error
+    except RecursionError as error:
+        raise TicketError("malformed (nested too deeply)") from error
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, IndexError, UnsupportedError) as error:
+        raise TicketError(f"malformed ({type(error).__name__}: {str(error)[:200]})") from error
     if canonical != content:
         raise TicketError("the seal does not match: the file was altered or damaged")
     return ticket
@@ -159,7 +163,7 @@ def _decode(content: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         raise TicketError("cut short, or not a ticket")
     try:
         outer = json.loads(content[8 : 8 + length])
-        if len(outer) > MAX_TENSORS:
+        if len(outer) > MAX_TENSORS + 1:
             raise TicketError(f"more than {MAX_TENSORS} tensors")
         header = json.loads(outer["__metadata__"][KEY])
         tensors = load(content)
@@ -234,6 +238,14 @@ def _integer(value: Any, low: int, high: int) -> int:
 
 def _check(ticket: Ticket, narrow: Plan) -> None:
     """Raise ValueError where fields do not fit one another."""
+    names = {layer.name for layer in narrow.weighted()}
+    masked = names - set(ticket.learned)
+    if not set(ticket.scale) == set(ticket.bias) == names or not set(ticket.learned) <= names:
+        raise ValueError("scale, bias or learned weights for layers that have none")
+    if not masked <= set(ticket.edges) <= names or set(ticket.masks) != masked:
+        raise ValueError("edges or masks for layers that have none")
+    if set(ticket.kept) != {name for name, group in ticket.plan.groups.items() if not group.fixed}:
+        raise ValueError("kept channels are not those of every group that may lose some")
     for layer in narrow.weighted():
         shape, name = narrow.weight_shape(layer), layer.name
         for array in (ticket.scale[name], ticket.bias[name]):
@@ -242,15 +254,22 @@ def _check(ticket: Ticket, narrow: Plan) -> None:
         weights = ticket.learned.get(name)
         if weights is not None and (weights.shape != shape or weights.dtype != np.int8):
             raise ValueError(f"layer {name}: learned weights must be int8 {shape}")
-    for group, kept in ticket.kept.items():
-        if ticket.plan.groups[group].fixed and not kept.all():
-            raise ValueError(f"group {group}: {ticket.plan.groups[group].fixed}, yet channels are gone")
-    channels = narrow.shapes[next(iter(narrow.inputs))][0]
-    numbers = [*ticket.input.offset, ticket.input.step, *(q.scale for q in ticket.quant.values())]
-    if len(ticket.input.offset) != channels or not all(isinstance(n, int | float) and isfinite(n) for n in numbers):
-        raise ValueError("input map or quantisation is not finite")
-    if ticket.input.step <= 0 or any(q.scale <= 0 for q in ticket.quant.values()):
+    if len(narrow.inputs) != 1:
+        raise ValueError(f"{len(narrow.inputs)} inputs, a ticket has one")
+    ((channels, *_),) = narrow.inputs.values()
+    steps = [ticket.input.step, *(q.scale for q in ticket.quant.values())]
+    if not all(type(n) in (int, float) and abs(n) <= _FLOAT32.max for n in (*ticket.input.offset, *steps)):
+        raise ValueError("input map or quantisation is not finite float32")
+    if len(ticket.input.offset) != channels:
+        raise ValueError(f"input map for {len(ticket.input.offset)} channels, the network reads {channels}")
+    if min(steps) < _FLOAT32.tiny:
         raise ValueError("a step or a scale is not positive")
+    if (
+        not isinstance(ticket.task, str)
+        or not isinstance(ticket.purity, str)
+        or not isinstance(ticket.provenance, dict)
+    ):
+        raise ValueError("task, purity or provenance is of the wrong kind")
     if ticket.input.dtype not in ("uint8", "int16", "float32"):
         raise ValueError(f"input type {ticket.input.dtype!r}")
     if set(ticket.quant) != set(narrow.shapes):

@@ -1,0 +1,47 @@
+# make            lint and fast tests          make check   the small tier of everything slower
+# make demo       the whole chain on digits    make soak    the deep tier
+# Everything installs itself into .venv first; the system packages that a target wants are named when they are missing.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+THREADS := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
+TORCH := torch==2.13.0
+
+.PHONY: all demo lint test check soak bench sample evidence clean
+
+all: lint test
+
+$(BIN)/.installed: setup.cfg pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check $(TORCH)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[search,images,dev]'
+	touch $@
+
+demo: $(BIN)/.installed
+	$(BIN)/edgeticket run sample_models/demo.yaml --overwrite
+
+lint: $(BIN)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: $(BIN)/.installed
+	$(THREADS) $(BIN)/pytest -m 'not slow and not soak'
+
+check: $(BIN)/.installed
+	$(THREADS) $(BIN)/pytest -m 'slow and not soak'
+
+soak: $(BIN)/.installed
+	$(THREADS) $(BIN)/pytest -m soak
+
+bench: $(BIN)/.installed
+	$(THREADS) $(BIN)/python -m docs.evidence.bench
+
+evidence: $(BIN)/.installed
+	$(THREADS) $(BIN)/python -m docs.evidence.accuracy
+
+sample: $(BIN)/.installed
+	$(THREADS) $(BIN)/python -m sample_models.make
+
+clean:
+	rm -rf $(VENV) build dist runs *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,194 @@
+"""Measure artifacts on a target, side by side, and say what each costs against the first."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeticket import plugins
+from edgeticket.budget import Artifact, Report
+from edgeticket.errors import UsageError
+
+PERCENTILES = {"p50": 50, "p90": 90, "p99": 99, "max": 100}
+NOISE = 0.03  # a latency ratio this close to 1 is called no difference
+
+
+def bench(
+    paths: Sequence[str | Path],
+    *,
+    on: str = "cpu",
+    threads: int = 1,
+    runs: int = 500,
+    warmup: int = 20,
+    period_ms: float | None = None,
+    paced_runs: int = 100,
+    seed: int = 0,
+    timeout_s: float = 600,
+) -> list[Report]:
+    """One report for each path, in order; ratios are to the first. `on`: the name of a target, or the path of its .py.
+
+    With `period_ms`, also one inference every so many ms (`paced_runs` of them), and how many missed the end of their period.
+    Raises UsageError when a request makes no sense, PluginError for the target, and what the target raises.
+    """
+    _check(runs, warmup, threads, period_ms, paced_runs, timeout_s)
+    artifacts = [artifact(path) for path in paths]
+    if not artifacts:
+        raise UsageError("bench: name at least one file")
+    target = plugins.load("targets", on)
+    for one in artifacts:
+        if one.format not in target.FORMATS:
+            raise UsageError(f"{one.path}: target {on} measures {', '.join(target.FORMATS)}, not {one.format!r}")
+    if need := target.missing():
+        raise UsageError(f"target {on} cannot run here: {need}")
+    asked: dict[str, Any] = {"threads": threads, "runs": runs, "warmup": warmup, "period_ms": period_ms}
+    asked |= {"paced_runs": paced_runs, "seed": seed, "timeout_s": timeout_s}
+    reports = target.measure(artifacts, **asked)
+    return [_complete(report, one, reports[0]) for report, one in zip(reports, artifacts, strict=True)]
+
+
+def artifact(path: str | Path) -> Artifact:
+    """The file or folder with its format: a folder is C. Raises UsageError when there is none."""
+    path = Path(path)
+    if not path.exists():
+        raise UsageError(f"{path}: there is no such file or folder")
+    return Artifact(path, "c" if path.is_dir() else path.suffix.removeprefix("."))
+
+
+def _check(runs: int, warmup: int, threads: int, period_ms: float | None, paced_runs: int, timeout_s: float) -> None:
+    if runs < 1 or paced_runs < 1 or warmup < 0:
+        raise UsageError("bench: runs and paced runs are at least 1, warm-up runs at least 0")
+    if not 1 <= threads <= 1024:
+        raise UsageError(f"bench: {threads} threads: at least 1, at most 1024")
+    if not 0 < timeout_s < 1e9 or (period_ms is not None and not 0.01 <= period_ms <= 1e6):
+        raise UsageError("bench: the timeout is above 0 s, the period from 0.01 ms to 1,000,000 ms")
+
+
+def _complete(report: Report, one: Artifact, first: Report) -> Report:
+    """The report with the file's size, percentiles of every series, and the ratios to the first report."""
+    series = {name: percentiles(values) for name, values in report.samples.items()}
+    burst = int(report.details.get("burst", 1))
+    ratios = {
+        name: ratio(report.samples[name], first.samples[name], burst)
+        for name in ("wall_ms", "cpu_ms")
+        if report.samples.get(name) and first.samples.get(name)
+    }
+    details = {**report.details, "gzip_bytes": one.gzip_bytes, "percentiles": series, "ratio_to_first": ratios}
+    return replace(report, cost=replace(report.cost, file_bytes=one.file_bytes), details=details)
+
+
+def percentiles(values: Sequence[float]) -> dict[str, float]:
+    """p50, p90, p99 and max, each a value that was measured (nearest rank)."""
+    rows = {name: float(np.percentile(values, q, method="inverted_cdf")) for name, q in PERCENTILES.items()}
+    return rows | {"n": len(values)}
+
+
+def ratio(values: Sequence[float], first: Sequence[float], burst: int) -> dict[str, float]:
+    """Median over turns of (median of a turn / median of the first model's turn beside it), with the middle 80 % of turns."""
+    if len(values) != len(first) or len(values) % burst:
+        burst = 1
+    if len(values) != len(first):
+        return {"median": float(np.median(values) / np.median(first))}
+    turns = [np.median(np.reshape(series, (-1, burst)), axis=1) for series in (values, first)]
+    low, middle, high = np.percentile(turns[0] / turns[1], (10, 50, 90))
+    return {"median": float(middle), "p10": float(low), "p90": float(high)}
+
+
+def no_difference(ratio: Mapping[str, float]) -> bool:
+    """True when the ratio is 1 within the noise: masks alone, or another way to store the same weights."""
+    return abs(ratio["median"] - 1) <= NOISE or ratio.get("p10", 2) <= 1 <= ratio.get("p90", 0)
+
+
+# text
+
+HEADER = (
+    "file",
+    "bytes",
+    "gzip",
+    "init ms",
+    "first ms",
+    "p50 ms",
+    "p90",
+    "p99",
+    "max",
+    "cpu p50",
+    "peak RSS MB",
+    "ratio",
+)
+
+
+def table(reports: Sequence[Report]) -> str:
+    """The reports as text: one row each, then each one against the first."""
+    rows = [HEADER, *(_row(report) for report in reports)]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(HEADER))]
+    lines = [
+        "  ".join(
+            cell.rjust(width) if i else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]
+    lines += [line for report in reports for line in _paced(report)]
+    return "\n".join([*lines, *(_against(report, reports[0]) for report in reports[1:]), _footer(reports[0])])
+
+
+def _row(report: Report) -> tuple[str, ...]:
+    details, series = report.details, report.details["percentiles"]
+    wall, cpu = series.get("wall_ms", {}), series.get("cpu_ms", {})
+    times = (details.get("init_ms"), details.get("first_ms"), *(wall.get(name) for name in PERCENTILES), cpu.get("p50"))
+    ram = report.cost.ram_bytes
+    return (
+        report.artifact,
+        _number(report.cost.file_bytes),
+        _number(details["gzip_bytes"]),
+        *("-" if value is None else f"{value:.3f}" for value in times),
+        "-" if ram is None else f"{ram / 1e6:.1f}",
+        _spread(details["ratio_to_first"].get("wall_ms")),
+    )
+
+
+def _paced(report: Report) -> list[str]:
+    series, details = report.details["percentiles"], report.details
+    if "paced_ms" not in series:
+        return []
+    paced, late = series["paced_ms"], series["late_ms"]
+    return [
+        f"{report.artifact} every {details['period_ms']:g} ms: p50 {paced['p50']:.3f}, p99 {paced['p99']:.3f}, "
+        f"max {paced['max']:.3f} ms; began at most {late['max']:.3f} ms late; "
+        f"{details['missed_deadlines']} of {paced['n']} deadlines missed"
+    ]
+
+
+def _against(report: Report, first: Report) -> str:
+    wall, cpu = (report.details["ratio_to_first"].get(name) for name in ("wall_ms", "cpu_ms"))
+    parts = [
+        f"latency {_spread(wall)}{', no difference' if wall and no_difference(wall) else ''}",
+        f"CPU time {_spread(cpu)}",
+        f"file {_times(report.cost.file_bytes, first.cost.file_bytes)}",
+        f"gzip {_times(report.details['gzip_bytes'], first.details['gzip_bytes'])}",
+        f"peak RSS {_times(report.cost.ram_bytes, first.cost.ram_bytes)}",
+    ]
+    return f"{report.artifact} against {first.artifact}: {', '.join(parts)}"
+
+
+def _footer(report: Report) -> str:
+    facts = report.environment
+    if report.cost.how == "none":
+        return f"target {report.target}: nothing was measured, the zeros are placeholders"
+    known = [f"{key} {facts[key]}" for key in ("cpu", "onnxruntime", "threads", "load_average_before") if key in facts]
+    return f"target {report.target}, {report.cost.how}; {', '.join(known)}"
+
+
+def _times(value: float | None, first: float | None) -> str:
+    return "-" if value is None or not first else f"{value / first:.2f}x"
+
+
+def _spread(ratio: Mapping[str, float] | None) -> str:
+    if ratio is None:
+        return "-"
+    return f"{ratio['median']:.2f}x" + (f" ({ratio['p10']:.2f}-{ratio['p90']:.2f})" if "p10" in ratio else "")
+
+
+def _number(value: int | None) -> str:
+    return "-" if value is None else f"{value:,}"

@@ -1,0 +1,44 @@
+"""Write a ticket as an ONNX file or another format, proven equal to the ticket."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgeticket.budget import Artifact
+from edgeticket.cli import format_option
+from edgeticket.export import export
+from edgeticket.ticket import read_ticket
+
+
+@click.command("export")
+@click.argument("ticket", type=click.Path(path_type=Path))
+@click.option("--to", "format", default="onnx", show_default=True, help="Format: a name, or the path to a .py file.")
+@click.option("--precision", help="float or int8.  [default: the exporter's]")
+@click.option("--weights", help="How ONNX stores them: fp32, cast8, trit5 or seed; the outputs are the same bits.")
+@click.option("--align", default=8, show_default=True, help="Round channel counts up to a multiple; 1: leave them.")
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="File or folder to write.")
+@click.option("--overwrite", is_flag=True, help="Replace the output if it exists.")
+@format_option
+def command(
+    ticket: Path, format: str, output: Path, align: int, overwrite: bool, output_format: str, **options: Any
+) -> None:
+    """Write TICKET for a device."""
+    given = {name: value for name, value in options.items() if value is not None}
+    done = export(read_ticket(ticket), format, output, overwrite=overwrite, align=align, **given)
+    show(done, output_format)
+
+
+def show(done: Artifact, output_format: str) -> None:
+    """Path, size raw and through gzip, digest."""
+    if output_format == "json":
+        fields = {
+            "path": str(done.path),
+            "format": done.format,
+            "bytes": done.file_bytes,
+            "gzip_bytes": done.gzip_bytes,
+        }
+        click.echo(json.dumps(fields | {"sha256": done.sha256}))
+    else:
+        click.echo(f"{done.path}: {done.file_bytes:,} bytes, {done.gzip_bytes:,} through gzip, sha256 {done.sha256}")

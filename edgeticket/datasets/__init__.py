@@ -1,0 +1,1 @@
+"""Where data come from, one file a source; edgeticket.data checks and splits what they give."""

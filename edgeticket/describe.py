@@ -1,0 +1,228 @@
+"""What is in a ticket: layer by layer and in total, before (the wide network) and after (what is left of it)."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from edgeticket.compact import compact, prove
+from edgeticket.model import Model
+from edgeticket.packet import equivalents, packed_bytes, packed_layers
+from edgeticket.plan import Layer
+from edgeticket.ticket import Ticket
+
+Table = list[list[str]]
+WIDTH = 118  # of the text, in columns
+_PROOF_INPUTS = 32
+
+
+def describe(ticket: Ticket) -> dict[str, Any]:
+    """Everything `edgeticket show` prints, as plain JSON values. Sizes in bytes, activations in int8 elements = bytes."""
+    model = compact(ticket)
+    layers = [_layer(ticket, model, layer) for layer in ticket.plan.weighted()]
+    parts = packed_bytes(ticket)
+    total = _totals(layers, sum(parts.values()), parts["int8"])
+    wide, narrow = ticket.plan, model.plan
+    return {
+        "input": {"shape": list(next(iter(wide.inputs.values()))), **asdict(ticket.input)},
+        "task": ticket.task,
+        "purity": ticket.purity,
+        "seed": ticket.seed,
+        "generator": ticket.generator,
+        "digest": ticket.digest,
+        "layers": layers,
+        "total": total,
+        "bytes": {
+            "ticket": len(ticket.to_bytes()),
+            "packed": sum(parts.values()),
+            "parts": parts,
+            **equivalents(ticket),
+        },
+        "peak_activations": {"before": wide.peak_activations(), "after": narrow.peak_activations()},
+        "provenance": dict(ticket.provenance),
+    }
+
+
+def _layer(ticket: Ticket, model: Model, layer: Layer) -> dict[str, Any]:
+    name = layer.name
+    weights, narrow = model.weights[name], model.plan
+    edges = ticket.edges.get(name, 1)
+    after = narrow.weights()[name]
+    return {
+        "name": name,
+        "op": type(layer.op).__name__,
+        "kind": "int8" if name in ticket.learned else "signs+flips" if name in ticket.flips else "signs",
+        "edges": edges,
+        "channels": {"before": ticket.plan.shapes[name][0], "after": narrow.shapes[name][0]},
+        "weights": {"before": ticket.plan.weights()[name], "after": after},
+        "kept": weights.kept,
+        "density": weights.kept / (after * edges),
+        "macs": {"before": ticket.plan.macs()[name], "after": narrow.macs()[name]},
+        "kept_macs": model.kept_macs()[name],
+        "bytes": packed_layers(ticket)[name],
+    }
+
+
+def _totals(layers: list[dict[str, Any]], packed: int, learned_bytes: int) -> dict[str, Any]:
+    """Sums over layers. `kept_of_wide`: kept edges over all edges of the wide network."""
+    total: dict[str, Any] = {key: sum(row[key] for row in layers) for key in ("kept", "kept_macs")}
+    for key in ("channels", "weights", "macs"):
+        total[key] = {when: sum(row[key][when] for row in layers) for when in ("before", "after")}
+    edges = {when: sum(row["weights"][when] * row["edges"] for row in layers) for when in ("before", "after")}
+    learned = sum(row["weights"]["after"] for row in layers if row["kind"] == "int8")
+    return total | {
+        "density": total["kept"] / edges["after"],
+        "kept_of_wide": total["kept"] / edges["before"],
+        "learned_share_of_weights": learned / total["weights"]["after"],
+        "learned_share_of_bytes": learned_bytes / packed,
+    }
+
+
+def random_inputs(ticket: Ticket, count: int = _PROOF_INPUTS) -> np.ndarray:
+    """The same raw values every time, [count, *input shape], over the sensor's range.
+
+    A float sensor's range is what the input's quantisation covers.
+    """
+    ((name, shape),) = ticket.plan.inputs.items()
+    generator = np.random.default_rng(0)
+    if ticket.input.dtype in ("uint8", "int16"):
+        limits = np.iinfo(ticket.input.dtype)
+        return generator.integers(limits.min, limits.max, (count, *shape), ticket.input.dtype, endpoint=True)
+    quant = ticket.quant[name]
+    real = (generator.uniform(0, 255, (count, *shape)) - quant.zero_point) * quant.scale
+    offset = np.reshape(ticket.input.offset, (-1, *[1] * (len(shape) - 1)))
+    return (real / ticket.input.step + offset).astype(np.float32)
+
+
+def prove_compact(ticket: Ticket, raw: np.ndarray | None = None) -> dict[str, Any]:
+    """Compare the compacted with the masked wide network on `raw`, or on random inputs.
+
+    Raises EquivalenceError where they differ, DataError where `raw` does not fit.
+    """
+    raw = random_inputs(ticket) if raw is None else raw
+    off = prove(ticket, raw)
+    told = describe(ticket)
+    return {"inputs": len(raw), "difference": off, "total": told["total"], "peak_activations": told["peak_activations"]}
+
+
+# text
+
+
+def describe_text(told: Mapping[str, Any]) -> str:
+    """`describe(ticket)` as aligned tables under 120 columns."""
+    total, sizes = told["total"], told["bytes"]
+    parts = ", ".join(f"{name} {count:,}" for name, count in sizes["parts"].items() if count)
+    facts = [
+        [
+            "seed",
+            f"{told['seed']}   generator {told['generator']}   purity {_safe(told['purity'])}   task {_safe(told['task'])}",
+        ],
+        ["input", _input_text(told["input"])],
+        [
+            "kept",
+            f"{total['kept']:,} weights = {total['density']:.2%} of the narrow, {total['kept_of_wide']:.2%} of the wide network",
+        ],
+        [
+            "learned",
+            f"{total['learned_share_of_weights']:.2%} of weights, {total['learned_share_of_bytes']:.2%} of packed bytes (int8 layers)",
+        ],
+        [
+            "bytes",
+            f"packed {sizes['packed']:,}   as int8 {sizes['int8']:,}   as fp32 {sizes['fp32']:,}   ticket file {sizes['ticket']:,}",
+        ],
+        ["packed", parts],
+        ["memory", _arrow(told["peak_activations"]) + " bytes of int8 activations at the peak"],
+        ["digest", told["digest"]],
+    ]
+    provenance = [["made by", f"{key} = {value}"] for key, value in _flat(told["provenance"])]
+    return "\n\n".join(["\n".join(_columns(_layer_rows(told), "<<<")), "\n".join(_folded(facts + provenance))])
+
+
+def prove_text(report: Mapping[str, Any]) -> str:
+    total = report["total"]
+    rows = [["", "before", "after"]]
+    for key, label in (("channels", "channels"), ("weights", "weights"), ("macs", "MACs")):
+        rows.append([label, f"{total[key]['before']:,}", f"{total[key]['after']:,}"])
+    peak = report["peak_activations"]
+    rows.append(["peak activations", f"{peak['before']:,}", f"{peak['after']:,}"])
+    rows.append(["kept weights", "", f"{total['kept']:,}"])
+    rows.append(["kept MACs", "", f"{total['kept_macs']:,}"])
+    equal = (
+        f"equal to the masked wide network on {report['inputs']} inputs, largest difference {report['difference']:.1e}"
+    )
+    return "\n".join([*_columns(rows, "<"), equal])
+
+
+def _layer_rows(told: Mapping[str, Any]) -> Table:
+    head = ["layer", "op", "weights are", "channels", "weights", "kept", "density", "MACs", "kept MACs", "bytes"]
+    rows = [head]
+    for row in (
+        *told["layers"],
+        {"name": "total", "op": "", "kind": "", "bytes": told["bytes"]["packed"]} | told["total"],
+    ):
+        numbers = [_arrow(row[key]) for key in ("channels", "weights")]
+        numbers += [_number(row["kept"]), f"{row['density']:.3f}", _arrow(row["macs"]), _number(row["kept_macs"])]
+        edges = row.get("edges", 1)
+        kind = row["kind"] + (f" x{edges}" if edges > 1 else "")
+        rows.append([row["name"], row["op"], kind, *numbers, _number(row["bytes"])])
+    room = WIDTH - sum(2 + max(map(len, column)) for column in list(zip(*rows, strict=True))[1:])
+    return [[_short(name, max(8, room)), *rest] for name, *rest in rows]
+
+
+def _arrow(pair: Mapping[str, int]) -> str:
+    before, after = pair["before"], pair["after"]
+    return _number(before) if before == after else f"{_brief(before)}>{_brief(after)}"
+
+
+def _number(number: int) -> str:
+    return f"{number:,}" if number < 10**7 else _brief(number)
+
+
+def _brief(number: int) -> str:
+    for unit, size in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
+        if number >= max(size, 10**4):
+            return f"{number / size:.4g}{unit}"
+    return str(number)
+
+
+def _short(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1] + "~"
+
+
+def _input_text(fact: Mapping[str, Any]) -> str:
+    offsets = fact["offset"]
+    shown = ", ".join(f"{value:g}" for value in offsets[:4]) + (", ..." if len(offsets) > 4 else "")
+    return f"{'x'.join(map(str, fact['shape']))} {fact['dtype']}, x = (raw - [{shown}]) * {fact['step']:g}"
+
+
+def _flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    """Dotted names and values of nested JSON, whatever a ticket holds there shown as printable text."""
+    if isinstance(value, Mapping) and value:
+        for key, inner in value.items():
+            yield from _flat(inner, f"{name}.{key}" if name else str(key))
+    else:
+        yield _safe(name), _safe(value) if isinstance(value, str) else ascii(value)
+
+
+def _safe(text: str) -> str:
+    """Printable ASCII, so that no ticket can drive a terminal."""
+    return ascii(text)[1:-1]
+
+
+def _columns(rows: Table, align: str) -> list[str]:
+    """Columns two spaces apart; `align` per column, the rest to the right."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    align = align.ljust(len(widths), ">")
+    return ["  ".join(f"{cell:{align[i]}{widths[i]}}" for i, cell in enumerate(row)).rstrip() for row in rows]
+
+
+def _folded(facts: Table, width: int = WIDTH - 9) -> list[str]:
+    """`name  text`, with the text folded at spaces or cut hard where there are none."""
+    lines = []
+    for name, text in facts:
+        while text:
+            cut = len(text) if len(text) <= width else (text.rfind(" ", 1, width) if " " in text[1:width] else width)
+            lines.append(f"{name:<8} {text[:cut]}".rstrip())
+            name, text = "", text[cut:].lstrip()
+    return lines

@@ -1,0 +1,137 @@
+"""Ticket or Model -> Artifact: written by a plug-in, compared with the reference, and only then put in place."""
+
+import tempfile
+from inspect import signature
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from edgeticket import plugins
+from edgeticket.budget import Artifact
+from edgeticket.compact import align as align_channels
+from edgeticket.compact import compact
+from edgeticket.errors import EdgeTicketError, EquivalenceError, UnsupportedError, UsageError
+from edgeticket.files import check_free, write_atomic
+from edgeticket.model import Model
+from edgeticket.ticket import Ticket
+
+PROBES = 8
+
+
+def export(
+    source: Ticket | Model, format: str, path: Path, *, overwrite: bool = False, align: int = 8, **options: Any
+) -> Artifact:
+    """Write `source` with the exporter `format` (a name, or a path to a .py) to `path`, a file or a folder.
+
+    A ticket is compacted first; `align` rounds channel counts up with zero channels. `options` go to the exporter's
+    `export(model, path, **options)`, then to its `prove(model, path, raw, **options)` with a few raw inputs, which raises
+    EquivalenceError. An exporter without `prove` leaves that to `edgeticket verify`. UsageError when `path` exists without
+    `overwrite` or the exporter has no such option. On any error `path` is as it was.
+    """
+    check_free(path, overwrite)
+    if align < 1:
+        raise UsageError(f"align {align}: 1 leaves channel counts as they are, 8 rounds them up to multiples of 8")
+    exporter = plugins.load("exporters", format)
+    _check_options(exporter, format, options)
+    model = compact(source) if isinstance(source, Ticket) else source
+    if align > 1:
+        model = align_channels(model, align)
+    with tempfile.TemporaryDirectory(prefix="edgeticket-") as folder:
+        made = Path(folder) / path.name
+        exporter.export(model, made, **options)
+        if hasattr(exporter, "prove"):
+            exporter.prove(model, made, probes(model), **options)
+        _put_in_place(made, path)
+    return Artifact(path, Path(format).stem.removeprefix("to_"))
+
+
+def probes(model: Model, count: int = PROBES) -> np.ndarray:
+    """Raw sensor values [count, *input shape] in the sensor's range, the same ones every time."""
+    ((name, shape),) = model.plan.inputs.items()
+    rng = np.random.default_rng(0)
+    if model.input.dtype == "uint8":
+        return rng.integers(0, 256, (count, *shape), np.uint8)
+    quant = model.quant.get(name)
+    low, high = ((code - quant.zero_point) * quant.scale for code in (0, 255)) if quant else (-1.0, 1.0)
+    offset = np.reshape(model.input.offset, (-1, *[1] * (len(shape) - 1)))
+    raw = rng.uniform(low, high, (count, *shape)) / model.input.step + offset
+    if model.input.dtype == "int16":
+        raw = np.clip(np.rint(raw), -(1 << 15), (1 << 15) - 1)
+    return raw.astype(model.input.dtype)
+
+
+def unpack(path_in: Path, path_out: Path, overwrite: bool = False) -> Artifact:
+    """Write the plain fp32 form of an ONNX file of ours: every stored weight computed, nothing else changed.
+
+    Raises EdgeTicketError for a file that is not one of ours, UsageError for an int8 one, EquivalenceError unless the
+    outputs are the same bit for bit.
+    """
+    check_free(path_out, overwrite)
+    import onnx  # here: `import edgeticket` loads neither onnx nor ONNX Runtime
+
+    from exporters import fold
+    from exporters.graph import to_bytes
+
+    content = _read_onnx(path_in)
+    model = onnx.load_from_string(content)
+    if any(node.op_type in fold.KEPT_BY_DESIGN for node in model.graph.node):
+        raise UsageError(f"{path_in} is an int8 network and computes in int8: export again with --precision float")
+    plain = to_bytes(fold.fold(model))
+    onnx.checker.check_model(plain, full_check=True)
+    left = fold.unfolded(onnx.load_from_string(plain))
+    if left:
+        raise UnsupportedError(f"{path_in}: {left[0]} could not be computed once: please report it with the file")
+    _require_same_bits(fold.session(content), fold.session(plain), path_in)
+    write_atomic(path_out, plain)
+    return Artifact(path_out, "onnx")
+
+
+def _read_onnx(path: Path) -> bytes:
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    from exporters.graph import OPSET, PRODUCER
+
+    try:
+        content = path.read_bytes()
+        model = onnx.load_from_string(content)
+        onnx.checker.check_model(content)
+    except OSError as error:
+        raise EdgeTicketError(f"{path}: cannot be read ({error.strerror}): check the path") from error
+    except (DecodeError, onnx.checker.ValidationError) as error:
+        raise EdgeTicketError(f"{path}: damaged, or not an ONNX file: export it again") from error
+    if model.producer_name != PRODUCER or [(opset.domain, opset.version) for opset in model.opset_import] != [
+        ("", OPSET)
+    ]:
+        raise UnsupportedError(f"{path}: was not written by edgeticket export: give one of its ONNX files")
+    return content
+
+
+def _require_same_bits(packed: Any, plain: Any, path: Path) -> None:
+    (entry,) = packed.get_inputs()
+    rng = np.random.default_rng(0)
+    kind = {"tensor(uint8)": np.uint8, "tensor(int16)": np.int16, "tensor(float)": np.float32}[entry.type]
+    raw = rng.integers(0, 256, (PROBES, *entry.shape[1:])).astype(kind)
+    for a, b in zip(packed.run(None, {entry.name: raw}), plain.run(None, {entry.name: raw}), strict=True):
+        if a.tobytes() != b.tobytes():
+            raise EquivalenceError(f"{path}: the plain form gives other outputs: nothing was written, please report it")
+
+
+def _check_options(exporter: ModuleType, format: str, options: dict[str, Any]) -> None:
+    known = [name for name, p in signature(exporter.export).parameters.items() if p.kind == p.KEYWORD_ONLY]
+    for name in options:
+        if name not in known:
+            raise UsageError(f"exporter {format} has no option --{name}: it has {', '.join(known) or 'none'}")
+
+
+def _put_in_place(made: Path, path: Path) -> None:
+    """Each file whole or not at all; of a folder, one after the other."""
+    if made.is_file():
+        write_atomic(path, made.read_bytes())
+        return
+    for file in sorted(file for file in made.rglob("*") if file.is_file()):
+        target = path / file.relative_to(made)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(target, file.read_bytes())

@@ -1,0 +1,173 @@
+"""How many bytes a device needs beyond its code: ONE count, for tickets and for every competitor.
+
+The encoders are real, so each count is the length of something that decodes again. The plan itself (shapes, operations) is
+code on every side and is not counted.
+  seed        8, where any layer takes its signs from it
+  kept ids    a bitmap per channel group up to its last kept channel; nothing where the first channels are the kept ones
+  masks       per layer one byte, then gaps in Rice code or raw bits, whichever is shorter
+  flips       one bit per kept weight of a layer whose signs were learned
+  int8        one byte a weight                       float32       four bytes a weight
+  per filter  integer layers 7 (int16 multiplier, uint8 shift, int32 bias), float layers 4 (bias; the scale is folded)
+  quantise    integer networks 5 per tensor (float32 scale, uint8 zero point)
+  input       float32 step, float32 offset per channel: a device feeds raw values
+
+Rice code: R. F. Rice, "Some practical universal noiseless coding techniques", JPL 79-22, 1979.
+"""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from edgeticket.errors import TicketError
+from edgeticket.model import Float, Int8, Model, Signs, Weights
+from edgeticket.plan import Conv, Plan
+from edgeticket.ticket import Ticket
+
+SEED = 8
+PER_FILTER_INTEGER = 2 + 1 + 4
+PER_FILTER_FLOAT = 4
+PER_TENSOR = 4 + 1
+PARTS = ("seed", "input", "quantise", "kept ids", "masks", "flips", "int8", "float32", "per filter")
+_RAW = 255
+_PARAMETERS = 24  # gaps are below 2^23 in any layer of at least one kept weight in 8 million
+
+
+def raw_bits(bits: np.ndarray) -> bytes:
+    """One bit each, in C order, first bit lowest in the byte."""
+    return np.packbits(bits.reshape(-1), bitorder="little").tobytes()
+
+
+def rice(bits: np.ndarray) -> bytes:
+    """The distances between set bits, the last one to the end: quotient in unary, remainder in the parameter's bits.
+
+    The first byte is the parameter, the one that gives the shortest code.
+    """
+    flat = bits.reshape(-1)
+    gaps = np.diff(np.concatenate([[-1], np.flatnonzero(flat), [flat.size]])) - 1
+    parameter = int(np.argmin([(gaps >> k).sum() + len(gaps) * (1 + k) for k in range(_PARAMETERS)]))
+    quotients = gaps >> parameter
+    ends = np.cumsum(quotients + 1 + parameter)
+    stops = ends - 1 - parameter
+    code = np.ones(int(ends[-1]), bool)
+    code[stops] = False
+    for i in range(parameter):
+        code[stops + 1 + i] = gaps >> i & 1
+    return bytes([parameter]) + raw_bits(code)
+
+
+def unrice(code: bytes, size: int) -> np.ndarray:
+    """bool [size], the inverse of `rice`. Raises TicketError where `code` is not one of `size` bits."""
+    bits = np.zeros(size, bool)
+    if not code or code[0] >= _PARAMETERS:
+        raise TicketError("mask: no Rice parameter: fetch the packet again")
+    parameter, stream = code[0], np.unpackbits(np.frombuffer(code, np.uint8, offset=1), bitorder="little").tobytes()
+    position, at = -1, 0
+    while position < size:
+        stop = stream.find(0, at)
+        at_next = stop + 1 + parameter
+        if stop < 0 or at_next > len(stream):
+            raise TicketError("mask: the code is cut short: fetch the packet again")
+        remainder = sum(stream[stop + 1 + i] << i for i in range(parameter))
+        position += 1 + ((stop - at) << parameter) + remainder
+        at = at_next
+        if position < size:
+            bits[position] = True
+    if position > size or len(stream) - at > 7 or any(stream[at:]):
+        raise TicketError(f"mask: the code is not one of {size} bits: fetch the packet again")
+    return bits
+
+
+def pack_mask(bits: np.ndarray) -> bytes:
+    """The shorter of Rice code and raw bits, told apart by the first byte."""
+    coded, plain = rice(bits), bytes([_RAW]) + raw_bits(bits)
+    return coded if len(coded) < len(plain) else plain
+
+
+def unpack_mask(code: bytes, size: int) -> np.ndarray:
+    """bool [size], the inverse of `pack_mask`. Raises TicketError."""
+    if code[:1] != bytes([_RAW]):
+        return unrice(code, size)
+    bits = np.unpackbits(np.frombuffer(code, np.uint8, offset=1), bitorder="little").astype(bool)
+    if len(code) - 1 != (size + 7) // 8 or bits[size:].any():
+        raise TicketError(f"mask: not {size} bits: fetch the packet again")
+    return bits[:size]
+
+
+def packed_bytes(source: Model | Ticket) -> dict[str, int]:
+    """Bytes by part (the names in PARTS), everything a device needs beyond code. A Ticket counts as its compacted Model."""
+    plan, weights = _contents(source)
+    total = dict.fromkeys(PARTS, 0)
+    for layer in weights.values():
+        for part, count in layer_bytes(layer).items():
+            total[part] += count
+    if any(isinstance(layer, Signs) for layer in weights.values()):
+        total["seed"] = SEED
+    if not all(isinstance(layer, Float) for layer in weights.values()):
+        total["quantise"] = PER_TENSOR * len(plan.shapes)
+    total["input"] = sum(4 + 4 * shape[0] for shape in plan.inputs.values())
+    total["kept ids"] = sum(_kept_ids(plan, weights).values())
+    return total
+
+
+def packed_layers(source: Model | Ticket) -> dict[str, int]:
+    """Bytes of each layer alone: weights and what each filter needs. Seed, kept ids and quantisation belong to no layer."""
+    return {name: sum(layer_bytes(layer).values()) for name, layer in _contents(source)[1].items()}
+
+
+def layer_bytes(weights: Weights) -> dict[str, int]:
+    """Bytes by part of one layer."""
+    if isinstance(weights, Signs):
+        parts = {"masks": len(pack_mask(weights.mask)), "per filter": PER_FILTER_INTEGER * len(weights.mask)}
+        if weights.flips is not None:
+            parts["flips"] = len(raw_bits(weights.flips[weights.mask]))
+        return parts
+    filters, size = len(weights.values), weights.values.size
+    if isinstance(weights, Int8):
+        return {"int8": size, "per filter": PER_FILTER_INTEGER * filters}
+    return {"float32": 4 * size, "per filter": PER_FILTER_FLOAT * filters}
+
+
+def equivalents(source: Model | Ticket) -> dict[str, int]:
+    """Bytes of an ordinary network of the same narrow plan: all float32, and all plain int8. Counted by `packed_bytes`."""
+    plan = source.narrow if isinstance(source, Ticket) else source.plan
+    return {"fp32": ordinary_bytes(plan, Float, np.float32), "int8": ordinary_bytes(plan, Int8, np.int8)}
+
+
+def ordinary_bytes(plan: Plan, kind: Callable[[np.ndarray], Float | Int8], dtype: type) -> int:
+    """Bytes of `plan` with trained weights of one kind; takes no memory for them."""
+    shapes = {layer.name: plan.weight_shape(layer) for layer in plan.weighted()}
+    weights = {name: kind(np.broadcast_to(dtype(0), shape)) for name, shape in shapes.items()}
+    return sum(packed_bytes(Model(plan, weights, {}, {}, None, {})).values())  # type: ignore[arg-type]
+
+
+def _contents(source: Model | Ticket) -> tuple[Plan, Mapping[str, Weights]]:
+    if isinstance(source, Model):
+        return source.plan, source.weights
+    weights: dict[str, Weights] = {name: Int8(values) for name, values in source.learned.items()}
+    for index, layer in enumerate(source.plan.layers):
+        if layer.name in source.masks:
+            ids = source.plan.rows_columns(layer, source.kept)
+            mask, flips = source.masks[layer.name], source.flips.get(layer.name)
+            weights[layer.name] = Signs(source.seed, index, mask, *ids, flips)
+    return source.narrow, weights
+
+
+def _kept_ids(plan: Plan, weights: Mapping[str, Weights]) -> dict[str, int]:
+    """Bytes by channel group: layers of random signs must know which wide channels theirs are; no other layer does."""
+    counts: dict[str, list[int]] = {}
+    for layer in plan.weighted():
+        own = weights[layer.name]
+        if not isinstance(own, Signs):
+            continue
+        grouped = isinstance(layer.op, Conv) and layer.op.groups > 1
+        for tensor, wide in ((layer.name, own.rows), *([] if grouped else [(layer.inputs[0], own.columns)])):
+            ids, first, repeats = np.unique(plan.channels[tensor], return_index=True, return_counts=True)
+            for name, group in plan.groups.items():
+                inside = np.isin(ids, group.ids)
+                if inside.any():  # a flattened or multiplied channel stands `repeats` times in a row
+                    counts.setdefault(name, []).append(_bitmap(wide[first[inside]] // repeats[inside]))
+    return {name: min(sizes) for name, sizes in counts.items()}
+
+
+def _bitmap(ids: np.ndarray) -> int:
+    return 0 if (ids == np.arange(len(ids))).all() else (int(ids.max()) + 8) // 8

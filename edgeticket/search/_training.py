@@ -1,0 +1,246 @@
+"""One training loop for every method and every control: same data order, same steps, same schedule, resumable."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from edgeticket.errors import EdgeTicketError
+from edgeticket.files import write_atomic
+from edgeticket.masked import LearnedWeight, MaskedNet, MaskedWeight, _Norm
+from edgeticket.plan import Kept
+from edgeticket.ticket import Input
+
+NORM_IMAGES = 20_000
+WATCHED = 1000
+SMALL_STEP = 0.05  # scales and biases
+
+
+@dataclass(frozen=True)
+class Progress:
+    """After `step` of `steps`; `accuracy` is None until the first epoch is over."""
+
+    phase: str
+    step: int
+    steps: int
+    loss: float
+    accuracy: float | None
+
+
+@dataclass
+class Job:
+    """One network to train, and all that decides the result."""
+
+    phase: str
+    net: MaskedNet
+    train: tuple[np.ndarray, np.ndarray]
+    select: tuple[np.ndarray, np.ndarray]
+    input: Input
+    seed: int
+    epochs: int
+    batch: int
+    device: str
+    report: Callable[[Progress], None]
+    # what a search method decides:
+    steps_by_kind: dict[str, float] = field(default_factory=dict)  # step size of "score" and "weight" tensors
+    weight_decay: dict[str, float] = field(default_factory=dict)
+    shrink_at: dict[int, Callable[[MaskedNet, np.ndarray], Kept]] = field(default_factory=dict)
+
+    @property
+    def total(self) -> int:
+        return self.epochs * (len(self.train[0]) // self.batch)
+
+
+class Checkpoint:
+    """A file with the state of every phase; saved at most every `seconds`, and when a phase ends or is interrupted."""
+
+    def __init__(self, path: Path | None, key: str, seconds: float = 30.0) -> None:
+        self.path, self.key, self.seconds = path, key, seconds
+        self.phases: dict[str, Any] = {}
+        self.saved = time.monotonic()
+
+    def load(self) -> None:
+        """Raises EdgeTicketError when the file is damaged or belongs to another search."""
+        assert self.path is not None
+        try:
+            content = torch.load(self.path, weights_only=True)
+        except Exception as error:
+            raise EdgeTicketError(
+                f"{self.path}: cannot be resumed from ({error}): delete it and start again"
+            ) from error
+        if content["key"] != self.key:
+            raise EdgeTicketError(f"{self.path} belongs to a search with other settings: repeat those, or delete it")
+        self.phases = content["phases"]
+
+    def put(self, phase: str, state: Callable[[], dict[str, Any]], now: bool) -> None:
+        if self.path is None or (not now and time.monotonic() - self.saved < self.seconds):
+            return
+        self.phases[phase] = state()
+        buffer = BytesIO()
+        torch.save({"key": self.key, "phases": self.phases}, buffer)
+        write_atomic(self.path, buffer.getvalue())
+        self.saved = time.monotonic()
+
+
+def use_device(device: str, threads: int) -> None:
+    """Raises EdgeTicketError when there is no such device."""
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise EdgeTicketError(f"--device {device}: torch sees no GPU here: use --device cpu")
+    torch.set_num_threads(threads)
+
+
+def train(job: Job, checkpoint: Checkpoint) -> None:
+    """Train `job.net` in place; from where the checkpoint left it, if it did. Leaves the net in eval mode, norms recomputed."""
+    net = job.net.to(job.device)
+    optimizer = _optimizer(job)
+    run = _Run(job, optimizer, np.zeros(1 + max(int(g.ids.max()) for g in net.wide.groups.values())))
+    if job.phase in checkpoint.phases:
+        run.restore(checkpoint.phases[job.phase])
+    x, y = _tensors(job, job.train)
+    try:
+        for order in _orders(job, run.step):
+            run.one_step(x[order], y[order])
+            if run.step % run.epoch_steps == 0 and run.step < job.total:
+                run.accuracy = accuracy(net, job)
+            checkpoint.put(job.phase, run.state, run.step == job.total)
+    except KeyboardInterrupt:
+        checkpoint.put(job.phase, run.state, True)
+        raise
+    recalibrate(net, x[:NORM_IMAGES], job)
+    net.eval()
+
+
+class _Run:
+    """Where a training is: everything that a checkpoint holds."""
+
+    def __init__(self, job: Job, optimizer: torch.optim.SGD, importance: np.ndarray) -> None:
+        self.job, self.optimizer, self.importance = job, optimizer, importance
+        self.step, self.accuracy = 0, None  # type: int, float | None
+        self.epoch_steps = job.total // job.epochs
+
+    def one_step(self, x: Tensor, y: Tensor) -> None:
+        job, net = self.job, self.job.net
+        if self.step in job.shrink_at:
+            net.shrink(job.shrink_at[self.step](net, self.importance), self.optimizer.state)
+            self.importance[:] = 0
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["base"] * 0.5 * (1 + math.cos(math.pi * self.step / job.total))
+        net.train()
+        loss = F.cross_entropy(net(prepare(x, job)), y)
+        self.optimizer.zero_grad()
+        loss.backward()
+        if job.shrink_at and self.step < max(job.shrink_at):
+            _add_importance(net, self.importance)
+        self.optimizer.step()
+        self.step += 1
+        if self.step % 20 == 0 or self.step == job.total:
+            value = float(loss.detach())
+            if not math.isfinite(value):
+                raise EdgeTicketError(
+                    f"{job.phase}: the loss became {value} at step {self.step}: try smaller step sizes"
+                )
+            job.report(Progress(job.phase, self.step, job.total, value, self.accuracy))
+
+    def state(self) -> dict[str, Any]:
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        return {
+            "step": self.step,
+            "accuracy": self.accuracy,
+            "kept": {name: torch.from_numpy(kept.copy()) for name, kept in self.job.net.kept.items()},
+            "net": {name: tensor.clone() for name, tensor in self.job.net.state_dict().items()},
+            "momentum": [self.optimizer.state.get(p, {}).get("momentum_buffer") for p in parameters],
+            "importance": torch.from_numpy(self.importance.copy()),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        net = self.job.net
+        net.shrink({name: kept.numpy() for name, kept in state["kept"].items()}, {})
+        net.load_state_dict(state["net"])
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        for parameter, momentum in zip(parameters, state["momentum"], strict=True):
+            if momentum is not None:
+                self.optimizer.state[parameter]["momentum_buffer"] = momentum.to(parameter.device)
+        self.importance[:] = state["importance"].numpy()
+        self.step, self.accuracy = state["step"], state["accuracy"]
+
+
+def _optimizer(job: Job) -> torch.optim.SGD:
+    kinds: dict[str, list[nn.Parameter]] = {"score": [], "weight": [], "small": []}
+    for module in job.net.modules():
+        kind = {MaskedWeight: "score", LearnedWeight: "weight"}.get(type(module), "small")
+        kinds[kind] += module.parameters(recurse=False)
+    steps, decay = {**job.steps_by_kind, "small": SMALL_STEP}, {**job.weight_decay, "small": 0.0}
+    groups = [
+        {"params": parameters, "lr": steps[kind], "base": steps[kind], "weight_decay": decay[kind]}
+        for kind, parameters in kinds.items()
+        if parameters
+    ]
+    return torch.optim.SGD(groups, lr=0.1, momentum=0.9, nesterov=True)
+
+
+def _orders(job: Job, done: int) -> Iterator[Tensor]:
+    """Indices of every batch from step `done` on; each epoch is shuffled by (seed, epoch) alone."""
+    size, steps = len(job.train[0]), len(job.train[0]) // job.batch
+    for epoch in range(done // steps, job.epochs):
+        order = torch.from_numpy(np.random.default_rng([job.seed, epoch]).permutation(size)).to(job.device)
+        for i in range(done % steps if epoch == done // steps else 0, steps):
+            yield order[i * job.batch : (i + 1) * job.batch]
+
+
+def _add_importance(net: MaskedNet, importance: np.ndarray) -> None:
+    """Adds |sum of the gate gradients of the channel's layers| to each channel that is left."""
+    gradient = np.zeros_like(importance)
+    for layer in net.wide.weighted():
+        rows, _ = net.wide.rows_columns(layer, net.kept)
+        np.add.at(
+            gradient, net.wide.channels[layer.name][rows], net.cell(layer.name).gate_gradient().double().cpu().numpy()
+        )
+    importance += np.abs(gradient)
+
+
+def _tensors(job: Job, part: tuple[np.ndarray, np.ndarray]) -> tuple[Tensor, Tensor]:
+    return torch.from_numpy(part[0]).to(job.device), torch.from_numpy(part[1]).to(job.device)
+
+
+def prepare(raw: Tensor, job: Job) -> Tensor:
+    """float32 network input; images in the memory order that convolutions like."""
+    offset = torch.tensor(job.input.offset, device=raw.device).view(-1, *[1] * (raw.dim() - 2))
+    x = (raw.float() - offset) * job.input.step
+    return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
+
+
+@torch.no_grad()
+def outputs(net: MaskedNet, raw: np.ndarray, job: Job, batch: int = 500) -> np.ndarray:
+    """float32 outputs in eval mode."""
+    net.eval()
+    parts = [torch.from_numpy(raw[i : i + batch]).to(job.device) for i in range(0, len(raw), batch)]
+    return np.concatenate([net(prepare(part, job)).cpu().numpy() for part in parts])
+
+
+def accuracy(net: MaskedNet, job: Job) -> float:
+    """On some of the select part, with quick norm statistics: good enough to watch, recomputed properly at the end."""
+    recalibrate(net, torch.from_numpy(job.train[0][:WATCHED]).to(job.device), job)
+    x, y = (values[:WATCHED] for values in job.select)
+    return float((outputs(net, x, job).argmax(1) == y).mean())
+
+
+@torch.no_grad()
+def recalibrate(net: MaskedNet, raw: Tensor, job: Job) -> None:
+    """Norm statistics of the net as it is: the plain average over batches of `raw`."""
+    norms = [module for module in net.modules() if isinstance(module, _Norm)]
+    net.train()
+    for norm in norms:
+        norm.seen = 0
+    for part in raw.split(min(500, len(raw))):
+        if len(part) > 1:
+            net(prepare(part, job))
+    for norm in norms:
+        norm.seen = None

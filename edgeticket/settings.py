@@ -1,0 +1,114 @@
+"""What one search is asked to do, checked once; nothing here needs torch."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from math import prod
+from typing import Any
+
+from edgeticket.errors import UsageError
+from edgeticket.plan import Plan
+
+LEARNED_SHARE = 0.05  # of the plan's weights that stem and head together may be
+SMALL_FAN_IN, SMALL_DENSITY = 32, 0.5
+
+
+@dataclass(frozen=True)
+class Settings:
+    """`density` = kept weights of a filter / (fan-in x edges). Raises UsageError for values out of range."""
+
+    seed: int = 0
+    density: float = 0.5
+    layer_density: Mapping[str, float] = field(default_factory=dict)
+    edges: int = 1
+    keep: float = 1.0
+    align: int = 8
+    epochs: int = 10
+    batch: int = 128
+    learn: str = "stem,head"  # or "none", or layer names
+    signs: str = "seed"  # or "learned"
+    method: str = "edge_popup"
+    score_step: float = 0.5
+    weight_step: float = 0.1
+    float_step: float = 0.1
+    device: str = "cpu"
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        checks = {
+            "--seed": 0 <= self.seed < 1 << 64,
+            "--density": 0 < self.density <= 1 and all(0 < d <= 1 for d in self.layer_density.values()),
+            "--edges": 1 <= self.edges <= 16,
+            "--keep": 0 < self.keep <= 1,
+            "--align": self.align >= 1,
+            "--epochs": self.epochs >= 1,
+            "--batch": self.batch >= 2,
+            "--signs": self.signs in ("seed", "learned"),
+            "--threads": self.threads >= 1,
+            "a step size": min(self.score_step, self.weight_step, self.float_step) > 0,
+        }
+        for name, good in checks.items():
+            if not good:
+                raise UsageError(f"{name} is out of its range: see `edgeticket find --help`")
+
+    @staticmethod
+    def parse(*, density: str, pure: bool = False, **given: Any) -> "Settings":
+        """From the words of a command line: `density` is "0.1" or "0.1,conv1=0.5"."""
+        layers = {}
+        for part in density.split(","):
+            name, _, value = part.rpartition("=")
+            try:
+                layers[name] = float(value)
+            except ValueError:
+                raise UsageError(
+                    f"--density {density}: {value!r} is not a number; write 0.1 or 0.1,conv1=0.5"
+                ) from None
+        if pure:
+            given["learn"] = "none"
+        return Settings(density=layers.pop("", Settings.density), layer_density=layers, **given)
+
+    def densities(self, plan: Plan) -> dict[str, float]:
+        """Density of every weighted layer; filters with few inputs keep at least half of them unless set by name."""
+        unknown = set(self.layer_density) - set(plan.weights())
+        if unknown:
+            raise UsageError(
+                f"--density names {', '.join(sorted(unknown))}: the layers are {', '.join(plan.weights())}"
+            )
+        result = {}
+        for layer in plan.weighted():
+            fan_in = self.edges * prod(plan.weight_shape(layer)[1:])
+            small = max(self.density, SMALL_DENSITY) if fan_in < SMALL_FAN_IN else self.density
+            result[layer.name] = self.layer_density.get(layer.name, small)
+        return result
+
+    def learned(self, plan: Plan) -> frozenset[str]:
+        """Layers with int8 weights: stem and head while they are at most 5 % of the weights (the head leaves first)."""
+        weights, asked = plan.weights(), [part for part in self.learn.split(",") if part and part != "none"]
+        named = {part for part in asked if part not in ("stem", "head")}
+        if named - set(weights):
+            raise UsageError(
+                f"--learn names {', '.join(sorted(named - set(weights)))}: the layers are {', '.join(weights)}"
+            )
+        stem, head = (
+            set(names) if word in asked else set() for word, names in (("stem", plan.stem()), ("head", plan.head()))
+        )
+        room = LEARNED_SHARE * sum(weights.values())
+        for chosen in (stem | head, stem):
+            if sum(weights[name] for name in chosen) <= room:
+                return frozenset(chosen | named)
+        return frozenset(named)
+
+    def purity(self, plan: Plan) -> str:
+        """The purity level that is printed beside every accuracy (DESIGN: Learned layers)."""
+        learned = self.learned(plan)
+        if self.signs == "learned" or not learned <= {*plan.stem(), *plan.head()}:
+            return "P3"
+        return "P2+stem" if learned else "P2"
+
+    def targets(self, plan: Plan) -> dict[str, int]:
+        """Channels of each group that `keep` leaves: a multiple of `align`, at least one such, at most all."""
+        sizes = {name: len(group.ids) for name, group in plan.groups.items() if not group.fixed}
+        unit = self.align
+        return {name: min(size, max(unit, round(self.keep * size / unit) * unit)) for name, size in sizes.items()}
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)

@@ -1,0 +1,233 @@
+"""The integer network as an ONNX file: QuantizeLinear and DequantizeLinear around every operation (opset 13, IR 7).
+
+The constants are those of `edgeticket.integer`: uint8 activations, weights as the small integers they are with one scale per
+filter, int32 biases. ONNX Runtime fuses the pairs into QLinearConv and its like, which requantise in float: at most one code
+per layer beside the specification on equal inputs (`compare`). Weights beyond +-64 are stored as uint8 with zero point 128:
+CPUs with AVX2 and without VNNI add two products of uint8 * int8 in 16 bits and would saturate, silently.
+
+A uint8 sensor with one offset is read as it is. ONNX has no code for any other sensor's exact integers: these are quantised
+by the input's range first, as in `integerise(quantise_input=True)`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+
+from edgeticket.errors import UnsupportedError
+from edgeticket.integer import Codes, IntegerLayer, IntegerModel, input_codes, integerise, run, run_layer
+from edgeticket.model import Model
+from edgeticket.plan import (
+    Activation,
+    Add,
+    AveragePool,
+    Concat,
+    Conv,
+    GlobalAveragePool,
+    Linear,
+    MaxPool,
+    Mul,
+)
+from exporters import fold
+from exporters.graph import Graph, Value, to_bytes
+
+NO_SATURATION = 64  # 2 * 255 * 64 < 2^15
+SMALLEST_SCALE = 1e-20  # keeps a float32 bias scale above 0; such a filter's sums never reach half a code
+
+
+def build(model: Model) -> onnx.ModelProto:
+    """Raw sensor values in, dequantised float32 outputs. Raises UnsupportedError, naming the layer, where one does not fit."""
+    return _emit(model, prepare(model)).proto()
+
+
+def prepare(model: Model) -> IntegerModel:
+    """The integer network that the file computes."""
+    exact = integerise(model)
+    own = exact.tensors[next(iter(model.plan.inputs))]
+    fits = own.low <= 0 and own.high - own.low == 255
+    return exact if fits or not exact.exact_input else integerise(model, quantise_input=True)
+
+
+def compare(model: Model, raw: np.ndarray) -> dict[str, Any]:
+    """ONNX Runtime against the specification.
+
+    `codes`: per tensor the largest difference of codes, both reading the codes that ONNX Runtime made for the layer before;
+    `argmax`: fraction of `raw` where the largest output of the whole network is the same as the specification's.
+    """
+    spec = prepare(model)
+    emitter = _emit(model, spec)
+    names = [name for name in model.plan.shapes if emitter.codes[name] != emitter.raw]
+    session = fold.session(to_bytes(emitter.proto([emitter.codes[name] for name in names])))
+    made = session.run(None, {session.get_inputs()[0].name: raw})
+    outputs, codes = made[: len(model.plan.outputs)], dict(zip(names, made[len(model.plan.outputs) :], strict=True))
+    codes = {name: array.astype(np.int16) + spec.tensors[name].low for name, array in codes.items()}
+    off = {}
+    for name in model.plan.inputs:
+        own = input_codes(spec, raw)
+        off[name] = int(np.abs(own - codes.setdefault(name, own.astype(np.int16))).max())
+    for record in spec.layers:
+        own = run_layer(spec, record, [codes[name] for name in record.layer.inputs])
+        off[record.layer.name] = int(np.abs(own.astype(np.int16) - codes[record.layer.name]).max())
+    same = run(integerise(model), raw).argmax(1) == outputs[0].argmax(1)
+    return {"codes": off, "argmax": float(same.mean())}
+
+
+def _emit(model: Model, spec: IntegerModel) -> "_Emitter":
+    emitter = _Emitter(spec, model.digest)
+    emitter.read()
+    for record in spec.layers:
+        emitter.add(record)
+    return emitter
+
+
+@dataclass
+class _Emitter:
+    """`codes`: the uint8 value of each tensor; `real`: what follows its DequantizeLinear."""
+
+    spec: IntegerModel
+    digest: str
+    graph: Graph = field(default_factory=Graph)
+    codes: dict[str, str] = field(default_factory=dict)
+    real: dict[str, str] = field(default_factory=dict)
+    raw: str = ""
+
+    def proto(self, exposed: list[str] | None = None) -> onnx.ModelProto:
+        plan = self.spec.plan
+        (shape,) = plan.inputs.values()
+        outputs: list[Value] = [(self.real[name], np.float32, plan.shapes[name]) for name in plan.outputs]
+        shapes = {self.codes[name]: shape for name, shape in plan.shapes.items()}
+        outputs += [(name, np.uint8, shapes[name]) for name in exposed or []]
+        inputs = [(self.raw, np.dtype(self.spec.input.dtype), shape)]
+        return self.graph.model(
+            inputs, outputs, metadata={"edgeticket.model": self.digest, "edgeticket.precision": "int8"}
+        )
+
+    def read(self) -> None:
+        """The sensor's values as codes."""
+        g, sensor = self.graph, self.spec.input
+        ((name, shape),) = self.spec.plan.inputs.items()
+        self.raw = g.fresh(name)
+        if self.spec.exact_input:
+            self.codes[name] = self.raw
+            self.real[name] = self.dequantise(name, f"{name}_real")
+            return
+        x = (
+            self.raw
+            if sensor.dtype == "float32"
+            else g.node("Cast", self.raw, to=onnx.TensorProto.FLOAT, name=f"{name}_float")
+        )
+        offset = np.array(sensor.offset, np.float32).reshape(-1, *[1] * (len(shape) - 1))
+        x = g.node("Sub", x, g.constant(offset, f"{name}_offset"), name=f"{name}_centred")
+        x = g.node("Mul", x, g.constant(np.float32(sensor.step), f"{name}_step"), name=f"{name}_scaled")
+        self.quantise(name, x)
+
+    def add(self, record: IntegerLayer) -> None:
+        layer = record.layer
+        x = [self.real[name] for name in layer.inputs]
+        y = self.weighted(record, x[0]) if isinstance(layer.op, Conv | Linear) else self.plain(record, x)
+        self.quantise(layer.name, self.activate(record, y))
+
+    def weighted(self, record: IntegerLayer, x: str) -> str:
+        g, layer, name = self.graph, record.layer, record.layer.name
+        values, bias, scale = _signed(record, self.spec.tensors[layer.inputs[0]])
+        zero = 128 if np.abs(values).max() > NO_SATURATION else 0
+        dtype = np.uint8 if zero else np.int8
+        parts = []
+        for part, array, step, point in (
+            ("weight", (values + zero).astype(dtype), scale, np.full(len(scale), zero, dtype)),
+            (
+                "bias",
+                bias,
+                scale * np.float32(self.spec.tensors[layer.inputs[0]].scale),
+                np.zeros(len(scale), np.int32),
+            ),
+        ):
+            constants = (
+                g.constant(a, f"{name}_{part}_{what}")
+                for a, what in ((array, "codes"), (step, "scale"), (point, "zero"))
+            )
+            parts.append(g.node("DequantizeLinear", *constants, axis=0, name=f"{name}_{part}"))
+        op = layer.op
+        if isinstance(op, Linear):
+            return g.node("Gemm", x, *parts, transB=1, name=f"{name}_gemm")
+        assert isinstance(op, Conv)
+        window: dict[str, Any] = {
+            "kernel_shape": op.kernel,
+            "strides": op.stride,
+            "pads": op.pad,
+            "dilations": op.dilation,
+        }
+        return g.node("Conv", x, *parts, group=op.groups, **window, name=f"{name}_conv")
+
+    def plain(self, record: IntegerLayer, x: list[str]) -> str:
+        g, op, name = self.graph, record.layer.op, record.layer.name
+        hint = f"{name}_{type(op).__name__.lower()}"
+        if isinstance(op, Add):
+            return g.node("Add" if len(x) == 2 else "Sum", *x, name=hint)
+        if isinstance(op, Mul):
+            for other in x[1:]:
+                x = [g.node("Mul", x[0], other, name=hint)]
+            return x[0]
+        if isinstance(op, Concat):
+            return g.node("Concat", *x, axis=1, name=hint)
+        if isinstance(op, Activation):
+            return x[0]
+        if isinstance(op, MaxPool | AveragePool):
+            window: dict[str, Any] = {"kernel_shape": op.kernel, "strides": op.stride, "pads": op.pad}
+            return g.node(type(op).__name__, x[0], **window, name=hint)
+        if isinstance(op, GlobalAveragePool) and len(self.spec.plan.shapes[record.layer.inputs[0]]) > 1:
+            # Quantised before it is flattened, so that a runtime sees the pool between its pair.
+            pooled = self.requantised(name, g.node("GlobalAveragePool", x[0], name=hint))
+            return g.node("Flatten", pooled, axis=1, name=f"{name}_flat")
+        return g.node("Flatten", x[0], axis=1, name=hint)
+
+    def activate(self, record: IntegerLayer, y: str) -> str:
+        """The activation, unless the codes of the output clamp just so."""
+        g, kind, own = self.graph, getattr(record.layer.op, "activation", "none"), self.spec.tensors[record.layer.name]
+        hint = f"{record.layer.name}_{kind}"
+        if kind == "relu" and own.zero_point > 0:
+            return g.node("Relu", y, name=hint)
+        if kind == "relu6" and (own.zero_point > 0 or record.high < 255):
+            low, high = (g.constant(np.float32(v), "limit") for v in (0, 6))
+            return g.node("Clip", y, low, high, name=hint)
+        if kind == "leaky_relu":
+            return g.node("LeakyRelu", y, alpha=0.01, name=hint)
+        simple: dict[str, Callable[[], str]] = {
+            "sigmoid": lambda: g.node("Sigmoid", y, name=hint),
+            "tanh": lambda: g.node("Tanh", y, name=hint),
+        }
+        return simple.get(kind, lambda: y)()
+
+    def quantise(self, name: str, y: str) -> None:
+        self.codes[name] = self.graph.node("QuantizeLinear", y, *self.constants(name), name=f"{name}_codes")
+        self.real[name] = self.dequantise(name, name if name in self.spec.plan.outputs else f"{name}_real")
+
+    def requantised(self, name: str, y: str) -> str:
+        codes = self.graph.node("QuantizeLinear", y, *self.constants(name), name=f"{name}_pooled_codes")
+        return self.graph.node("DequantizeLinear", codes, *self.constants(name), name=f"{name}_pooled")
+
+    def dequantise(self, name: str, hint: str) -> str:
+        return self.graph.node("DequantizeLinear", self.codes[name], *self.constants(name), name=hint)
+
+    def constants(self, name: str) -> tuple[str, str]:
+        own = self.spec.tensors[name]
+        scale = self.graph.constant(np.float32(own.scale), f"{name}_scale")
+        return scale, self.graph.constant(np.uint8(own.zero_point - own.low), f"{name}_zero")
+
+
+def _signed(record: IntegerLayer, source: Codes) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """int16 values, int32 bias and float32 scale > 0 per filter: ONNX wants a negative scale's sign in the values."""
+    assert record.values is not None
+    assert record.bias is not None
+    assert record.unit is not None
+    unit = record.unit.reshape(-1)
+    sign = np.where(unit < 0, -1, 1)
+    values = record.values.astype(np.int16) * sign.reshape(-1, *[1] * (record.values.ndim - 1)).astype(np.int16)
+    if values.max() > 127:
+        raise UnsupportedError(
+            f"layer {record.layer.name}: a weight of -128 under a negative scale: use weights from -127 to 127"
+        )
+    scale = np.maximum(np.abs(unit) / source.scale, SMALLEST_SCALE)
+    return values, (record.bias * sign).astype(np.int32), scale.astype(np.float32)

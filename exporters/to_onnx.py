@@ -1,0 +1,179 @@
+"""ONNX: one file, built node by node, opset 13, IR 7; same model, same bytes.
+
+The input is the sensor's raw values in the sensor's own type. Nodes and tensors carry the names of the plan's layers.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto
+
+from edgeticket import reference
+from edgeticket.errors import EquivalenceError, UnsupportedError, UsageError
+from edgeticket.files import write_atomic
+from edgeticket.model import Model
+from edgeticket.plan import (
+    Activation,
+    Add,
+    AveragePool,
+    Concat,
+    Conv,
+    GlobalAveragePool,
+    Layer,
+    Linear,
+    MaxPool,
+    Mul,
+)
+from edgeticket.reference import require_equal
+from exporters import fold
+from exporters.graph import Graph, Value, to_bytes
+from exporters.weights import store
+
+SUFFIX = ".onnx"
+PRECISIONS = ("float", "int8")
+_ACTIVATIONS = {"relu": "Relu", "sigmoid": "Sigmoid", "tanh": "Tanh"}
+
+
+def export(model: Model, path: Path, *, precision: str = "float", weights: str = "fp32") -> None:
+    """Write the model, after the full checker, strict shape inference and a load in ONNX Runtime that folds every weight.
+
+    Raises UsageError for options that do not exist, UnsupportedError where a check fails; then nothing is written.
+    """
+    if precision not in PRECISIONS:
+        raise UsageError(f"precision {precision!r}: take one of {', '.join(PRECISIONS)}")
+    if precision == "int8":
+        from exporters import qdq
+
+        if weights != "fp32":
+            raise UsageError(
+                f"weights {weights!r} with precision int8: its weights are int8 already, leave --weights out"
+            )
+        content = to_bytes(qdq.build(model))
+    else:
+        content = to_bytes(build(model, weights))
+    check(content)
+    write_atomic(path, content)
+
+
+def prove(model: Model, path: Path, raw: np.ndarray, *, precision: str = "float", weights: str = "fp32") -> None:
+    """Raise EquivalenceError unless the written file computes the model on raw sensor values [batch, *input shape].
+
+    float: the reference to 1e-5 of the largest output. int8: the integer specification, at most one code beside it in every
+    layer, as ONNX Runtime requantises in float.
+    """
+    if precision == "float":
+        require_equal(f"{path.name} ({weights}) against the reference", run(path, raw), reference.run(model, raw))
+        return
+    from exporters import qdq
+
+    off = qdq.compare(model, raw)["codes"]
+    layer = max(off, key=off.__getitem__)
+    if off[layer] > 1:
+        raise EquivalenceError(
+            f"{path.name}: layer {layer} is {off[layer]} codes off the integer network, 1 is allowed"
+        )
+
+
+def run(path: Path, raw: np.ndarray) -> np.ndarray:
+    """The first output for raw sensor values [batch, *input shape], as a device's ONNX Runtime computes it."""
+    loaded = fold.session(path.read_bytes())
+    (output, *_) = loaded.run(None, {loaded.get_inputs()[0].name: raw})
+    return np.asarray(output)
+
+
+def check(content: bytes) -> None:
+    """Raise UnsupportedError unless the file is valid, its shapes are known, and ONNX Runtime folds all weights."""
+    try:
+        onnx.checker.check_model(content, full_check=True)
+        onnx.shape_inference.infer_shapes(content, check_type=True, strict_mode=True, data_prop=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise UnsupportedError(f"the ONNX file is not valid: {error}: please report it with the ticket") from error
+    left = fold.unfolded(fold.optimised(content), fold.KEPT_BY_DESIGN)
+    if left:
+        raise UnsupportedError(
+            f"ONNX Runtime would compute weights at every inference ({', '.join(left[:3])}): export with --weights fp32"
+        )
+
+
+def build(model: Model, weights: str = "fp32") -> onnx.ModelProto:
+    """The float network, with one of the storages of exporters/weights.py."""
+    graph = Graph()
+    tensors = {name: graph.fresh(name) for name in model.plan.shapes}
+    stored = store(graph, model, weights)
+    reals = {name: map_input(graph, model, name, tensors[name]) for name in model.plan.inputs}
+    names = tensors | reals
+    for layer in model.plan.layers:
+        add_layer(
+            graph, model, layer, [names[name] for name in layer.inputs], stored.get(layer.name, ""), tensors[layer.name]
+        )
+    return graph.model(*values(model, tensors), metadata={"edgeticket": model.digest, "precision": "float"})
+
+
+def values(model: Model, names: dict[str, str]) -> tuple[list[Value], list[Value]]:
+    """Inputs and outputs of the graph."""
+    shapes = model.plan.shapes
+    inputs: list[Value] = [(names[name], np.dtype(model.input.dtype), shapes[name]) for name in model.plan.inputs]
+    return inputs, [(names[name], np.float32, shapes[name]) for name in model.plan.outputs]
+
+
+def map_input(graph: Graph, model: Model, name: str, raw: str) -> str:
+    """(raw - offset) * step in float32, as `Input.apply`."""
+    offset = np.array(model.input.offset, np.float32).reshape(-1, *[1] * (len(model.plan.inputs[name]) - 1))
+    x = raw if model.input.dtype == "float32" else graph.node("Cast", raw, to=TensorProto.FLOAT, name=f"{name}_float")
+    if offset.any():
+        x = graph.node("Sub", x, graph.constant(offset, f"{name}_offset"), name=f"{name}_centred")
+    return graph.node("Mul", x, graph.constant(np.float32(model.input.step), f"{name}_step"), name=f"{name}_real")
+
+
+def add_layer(graph: Graph, model: Model, layer: Layer, inputs: list[str], weight: str, output: str) -> None:
+    """The nodes of one layer, the last of which makes `output`."""
+    op = layer.op
+    kind = op.activation if isinstance(op, Conv | Linear | Add | Activation) else "none"
+    if kind == "none":
+        _operation(graph, model, layer, inputs, weight, output)
+        return
+    before = inputs[0]
+    if not isinstance(op, Activation):
+        before = _operation(graph, model, layer, inputs, weight, graph.fresh(f"{layer.name}_sum"))
+    if kind == "relu6":
+        graph.node("Clip", before, graph.constant(np.float32(0)), graph.constant(np.float32(6)), output=output)
+    elif kind == "leaky_relu":
+        graph.node("LeakyRelu", before, alpha=0.01, output=output)
+    else:
+        graph.node(_ACTIVATIONS[kind], before, output=output)
+
+
+def _operation(graph: Graph, model: Model, layer: Layer, inputs: list[str], weight: str, output: str) -> str:
+    """The layer without its activation."""
+    op = layer.op
+    if isinstance(op, Conv | Linear):
+        bias = graph.constant(model.bias[layer.name].astype(np.float32), f"{layer.name}_bias")
+        if isinstance(op, Linear):
+            return graph.node("Gemm", inputs[0], weight, bias, transB=1, output=output)
+        window: dict[str, Any] = {"kernel_shape": op.kernel, "strides": op.stride, "pads": op.pad}
+        window["dilations"] = op.dilation
+        return graph.node("Conv", inputs[0], weight, bias, group=op.groups, output=output, **window)
+    if isinstance(op, MaxPool | AveragePool):
+        window = {"kernel_shape": op.kernel, "strides": op.stride, "pads": op.pad}
+        if isinstance(op, AveragePool):
+            window["count_include_pad"] = 0
+        return graph.node(type(op).__name__, inputs[0], output=output, **window)
+    if isinstance(op, Concat):
+        return graph.node("Concat", *inputs, axis=1, output=output)
+    if isinstance(op, Add | Mul):
+        return _chain(graph, type(op).__name__, inputs, output, layer.name)
+    if isinstance(op, Activation):
+        return graph.node("Identity", inputs[0], output=output)
+    pooled = inputs[0]
+    if isinstance(op, GlobalAveragePool) and len(model.plan.shapes[layer.inputs[0]]) > 1:
+        pooled = graph.node("GlobalAveragePool", pooled, name=f"{layer.name}_mean")
+    return graph.node("Flatten", pooled, axis=1, output=output)
+
+
+def _chain(graph: Graph, op: str, inputs: list[str], output: str, name: str) -> str:
+    total = inputs[0]
+    for other in inputs[1:-1]:
+        total = graph.node(op, total, other, name=f"{name}_part")
+    return graph.node(op, total, inputs[-1], output=output)

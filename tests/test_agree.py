@@ -1,0 +1,67 @@
+"""Every tiny plan, through every implementation: they all compute the same network."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cases import CASES
+
+from edgeticket import compact, reference
+from edgeticket.model import Model
+from edgeticket.ticket import parse_ticket
+from exporters import qdq, to_onnx
+from exporters.weights import STORAGES
+
+
+@pytest.fixture(params=CASES, scope="module")
+def name(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def ticket(name):
+    return CASES[name].ticket()
+
+
+@pytest.fixture(scope="module")
+def model(ticket) -> Model:
+    return compact.compact(ticket)
+
+
+def test_ticket_survives_its_file(ticket):
+    assert parse_ticket(ticket.to_bytes()).to_bytes() == ticket.to_bytes()
+
+
+def test_compact_is_the_masked_wide_network(name, ticket):
+    compact.prove(ticket, CASES[name].raw())
+
+
+@pytest.mark.parametrize("multiple", [4, 8])
+def test_aligned_channels_change_nothing(name, model, multiple):
+    raw = CASES[name].raw()
+    aligned = compact.align(model, multiple)
+    reference.require_equal("aligned", reference.run(aligned, raw), reference.run(model, raw), 1e-12)
+
+
+def test_onnx_float(name, model, tmp_path: Path):
+    """The reference to 1e-5, and the four storages bit for bit."""
+    raw = CASES[name].raw()
+    outputs = {}
+    for storage in STORAGES:
+        path = tmp_path / f"{storage}.onnx"
+        to_onnx.export(model, path, weights=storage)
+        outputs[storage] = to_onnx.run(path, raw)
+    reference.require_equal("ONNX", outputs["fp32"], reference.run(model, raw))
+    assert len({(array.dtype, array.shape, array.tobytes()) for array in outputs.values()}) == 1
+
+
+def test_onnx_int8(name, model, tmp_path: Path):
+    """The written file runs, and is at most one code beside the specification in every layer."""
+    raw = CASES[name].raw()
+    path = tmp_path / "int8.onnx"
+    to_onnx.export(model, path, precision="int8")
+    assert np.isfinite(to_onnx.run(path, raw)).all()
+    assert max(qdq.compare(model, raw)["codes"].values()) <= 1
+
+
+# torch (edgeticket/masked.py) and compiled C join here, one test each with the fixtures above.

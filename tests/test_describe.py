@@ -1,0 +1,191 @@
+"""`show` and `compact`: the numbers against counts made by hand, and text that fits a terminal."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cases import CASES, Case, chain
+from click.testing import CliRunner
+
+from edgeticket import describe as module
+from edgeticket.cli import main
+from edgeticket.compact import compact
+from edgeticket.describe import describe, describe_text, prove_compact, prove_text, random_inputs
+from edgeticket.errors import DataError
+from edgeticket.packet import packed_bytes, packed_layers
+from edgeticket.plan import GlobalAveragePool, Linear, conv
+from edgeticket.ticket import MAX_EDGES, Ticket
+
+
+@pytest.fixture
+def ticket() -> Ticket:
+    return replace(
+        CASES["plain"].ticket(), provenance={"command": "find -m conv:8,12,12", "versions": {"numpy": "2.4"}}
+    )
+
+
+def test_layers_against_counts_by_hand(ticket: Ticket) -> None:
+    told = describe(ticket)
+    stem, body, *_ = told["layers"]
+    left = int(ticket.kept["l0"].sum())
+    after = int(ticket.kept["l1"].sum())
+    assert (stem["name"], stem["op"], stem["kind"], stem["channels"]) == (
+        "l0",
+        "Conv",
+        "int8",
+        {"before": 8, "after": left},
+    )
+    assert stem["kept"] == stem["weights"]["after"] == left * 9
+    assert stem["density"] == 1.0
+    assert body["kind"] == "signs"
+    assert body["weights"] == {"before": 8 * 12 * 9, "after": left * after * 9}
+    assert body["kept"] == ticket.masks["l1"].sum()
+    assert body["density"] == ticket.masks["l1"].mean()
+    assert body["macs"] == {"before": 8 * 12 * 9 * 16, "after": left * after * 9 * 16}
+    assert body["kept_macs"] == ticket.masks["l1"].sum() * 16
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_totals_are_sums(name: str) -> None:
+    ticket = CASES[name].ticket()
+    told, model = describe(ticket), compact(ticket)
+    total, layers = told["total"], told["layers"]
+    assert total["kept"] == sum(weights.kept for weights in model.weights.values())
+    assert total["kept_macs"] == sum(model.kept_macs().values())
+    assert total["weights"] == {
+        "before": sum(ticket.plan.weights().values()),
+        "after": sum(model.plan.weights().values()),
+    }
+    assert total["macs"] == {"before": sum(ticket.plan.macs().values()), "after": sum(model.plan.macs().values())}
+    assert told["bytes"]["packed"] == sum(packed_bytes(ticket).values())
+    assert told["bytes"]["ticket"] == len(ticket.to_bytes())
+    assert {row["name"]: row["bytes"] for row in layers} == packed_layers(ticket)
+    assert told["peak_activations"]["after"] == model.plan.peak_activations() <= told["peak_activations"]["before"]
+    assert 0 <= total["learned_share_of_bytes"] < 1
+    learned = sum(values.size for values in ticket.learned.values())
+    assert total["learned_share_of_weights"] == learned / total["weights"]["after"]
+    assert json.loads(json.dumps(told)) == told | {"input": told["input"] | {"offset": list(told["input"]["offset"])}}
+
+
+def test_edges_count_in_density_and_in_the_share_of_the_wide_net() -> None:
+    ticket = Case(CASES["plain"].plan, edges=3, learned=False, keep=1.0).ticket()
+    told = describe(ticket)
+    kept = sum(int(mask.sum()) for mask in ticket.masks.values())
+    assert told["total"]["kept_of_wide"] == kept / (3 * sum(ticket.plan.weights().values()))
+    assert told["total"]["density"] == pytest.approx(0.5, abs=0.02)
+
+
+def test_text_of_an_extreme_ticket_fits() -> None:
+    plan = chain((3, 9, 9), conv(256), conv(64, stride=8), GlobalAveragePool(), Linear(4))
+    told = describe(replace(Case(plan, edges=MAX_EDGES, flips=True, keep=0.1).ticket(), provenance={"word": "x" * 300}))
+    for row in told["layers"]:
+        row["name"] = "a very long name of a layer" * 3
+        row |= {"kept": 123_456_789, "kept_macs": 123_456_789_012, "bytes": 123_456_789}
+        row |= {key: {"before": 987_654_321, "after": 123_456_789} for key in ("weights", "macs")}
+    text = describe_text(told)
+    assert max(map(len, text.splitlines())) < 120
+    table = text.splitlines()[: 2 + len(told["layers"])]
+    assert len({len(line) for line in table}) == 1, "columns are not aligned"
+    assert "signs+flips x16" in text
+
+
+def test_text_says_it_all(ticket: Ticket) -> None:
+    text = describe_text(describe(ticket))
+    told = describe(ticket)
+    for part in (
+        f"seed     {ticket.seed}",
+        "generator quad32-4",
+        "purity P2+stem",
+        f"packed {told['bytes']['packed']:,}",
+        f"ticket file {told['bytes']['ticket']:,}",
+        f"as fp32 {told['bytes']['fp32']:,}",
+        ticket.digest,
+        "versions.numpy = 2.4",
+        "1x8x8 uint8",
+        f"{told['total']['kept_of_wide']:.2%} of the wide",
+    ):
+        assert part in text
+
+
+def test_text_cannot_drive_the_terminal(ticket: Ticket) -> None:
+    hostile = replace(ticket, provenance={"\x1b]0;k\x07": ["\x1b[2J", "\u202e"]}, task="\x1b[31m", purity="\x9b2J")
+    text = describe_text(describe(hostile))
+    assert all(character.isprintable() or character == "\n" for character in text)
+
+
+# random inputs and the proof
+
+
+@pytest.mark.parametrize(("dtype", "low", "high"), [("uint8", 0, 255), ("int16", -32768, 32767)])
+def test_random_inputs_cover_the_sensor(dtype: str, low: int, high: int) -> None:
+    raw = random_inputs(Case(CASES["plain"].plan, dtype=dtype).ticket(), 500)
+    assert raw.dtype == dtype
+    assert raw.shape == (500, 1, 8, 8)
+    assert low <= raw.min() <= low + (high - low) / 100
+    assert high - (high - low) / 100 <= raw.max() <= high
+    assert (raw == random_inputs(Case(CASES["plain"].plan, dtype=dtype).ticket(), 500)).all()
+
+
+def test_random_floats_cover_what_the_input_is_quantised_for() -> None:
+    ticket = CASES["plain, float sensor"].ticket()
+    quant = ticket.quant["x"]
+    real = ticket.input.apply(random_inputs(ticket, 500))
+    codes = real / quant.scale + quant.zero_point
+    assert codes.min() == pytest.approx(0, abs=1)
+    assert codes.max() == pytest.approx(255, abs=1)
+
+
+def test_proof_reports_and_refuses_other_shapes(ticket: Ticket) -> None:
+    report = prove_compact(ticket)
+    assert report["inputs"] == 32
+    assert report["difference"] < 1e-12
+    assert "largest difference" in prove_text(report)
+    with pytest.raises(DataError, match="8x8"):
+        prove_compact(ticket, np.zeros((2, 1, 7, 7), np.uint8))
+
+
+# command line
+
+
+@pytest.fixture
+def path(ticket: Ticket, tmp_path: Path) -> str:
+    ticket.write(tmp_path / "a.ticket")
+    return str(tmp_path / "a.ticket")
+
+
+def test_show_and_compact_commands(path: str, ticket: Ticket) -> None:
+    run = CliRunner().invoke
+    shown = run(main, ["show", path])
+    assert (shown.exit_code, shown.output) == (0, describe_text(describe(ticket)) + "\n")
+    assert json.loads(run(main, ["show", path, "--format", "json"]).stdout)["seed"] == ticket.seed
+    proven = run(main, ["compact", path])
+    assert proven.exit_code == 0
+    assert "equal to the masked wide network on 32 inputs" in proven.output
+    assert json.loads(run(main, ["compact", path, "-d", "digits", "--format", "json"]).stdout)["inputs"] == 256
+
+
+def test_compact_exits_4_where_the_networks_differ(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    right = module.prove.__globals__["compact"]
+
+    def wrong(ticket: Ticket) -> object:
+        model = right(ticket)
+        return replace(model, bias=model.bias | {"l1": model.bias["l1"] + np.float32(1e-3)})
+
+    monkeypatch.setitem(module.prove.__globals__, "compact", wrong)
+    result = CliRunner().invoke(main, ["compact", path])
+    assert result.exit_code == 4
+    assert "differ" in result.stderr
+    assert result.stdout == ""
+
+
+@pytest.mark.parametrize("command", ["show", "compact"])
+def test_damaged_and_missing_files_exit_1(command: str, path: str, tmp_path: Path) -> None:
+    content = bytearray(Path(path).read_bytes())
+    content[-1] ^= 1
+    Path(path).write_bytes(content)
+    for name in (path, str(tmp_path / "none.ticket"), str(tmp_path)):
+        result = CliRunner().invoke(main, [command, name])
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert name in result.stderr

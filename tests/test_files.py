@@ -1,0 +1,196 @@
+"""The old file or the new one, never a third state."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from edgeticket.errors import EdgeTicketError, UsageError
+from edgeticket.files import check_free, write_atomic
+
+OLD, NEW = b"old content", b"new content " * 1000
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    (tmp_path / "file").write_bytes(OLD)
+    return tmp_path / "file"
+
+
+def test_new_and_replaced(path: Path) -> None:
+    write_atomic(path, NEW)
+    assert path.read_bytes() == NEW
+    write_atomic(path.with_name("other"), b"")
+    assert path.with_name("other").read_bytes() == b""
+    assert sorted(file.name for file in path.parent.iterdir()) == ["file", "other"]
+
+
+def test_mode_is_what_the_umask_gives(path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        write_atomic(path, NEW)
+        assert path.stat().st_mode & 0o777 == 0o640
+        assert os.umask(0o027) == 0o027
+    finally:
+        os.umask(before)
+
+
+def test_content_is_synced_before_the_rename_and_the_folder_after(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    sync, replace = os.fsync, os.replace
+
+    def fsync(descriptor: int) -> None:
+        kind = "folder" if os.path.isdir(f"/proc/self/fd/{descriptor}") else os.fstat(descriptor).st_size
+        calls.append(("sync", kind))
+        sync(descriptor)
+
+    def rename(source: str, target: Path) -> None:
+        calls.append(("rename", os.stat(source).st_size))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "replace", rename)
+    write_atomic(path, NEW)
+    assert calls == [("sync", len(NEW)), ("rename", len(NEW)), ("sync", "folder")]
+
+
+class FullFile:
+    """A file on a disk that holds `room` more bytes."""
+
+    def __init__(self, file: object, room: int) -> None:
+        self.file, self.room = file, room
+
+    def __enter__(self) -> "FullFile":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()  # type: ignore[attr-defined]
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.file, name)
+
+    def write(self, content: bytes) -> None:
+        self.file.write(content[: self.room])  # type: ignore[attr-defined]
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def fail(code: int) -> Callable[..., None]:
+    def raise_it(*_: object, **__: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    return raise_it
+
+
+def at_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    open_ = os.fdopen
+    monkeypatch.setattr(os, "fdopen", lambda *args: FullFile(open_(*args), 100))
+
+
+FAULTS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
+    "full at write": at_write,
+    "full at sync": lambda patch: patch.setattr(os, "fsync", fail(errno.ENOSPC)),
+    "broken disk at sync": lambda patch: patch.setattr(os, "fsync", fail(errno.EIO)),
+    "full at rename": lambda patch: patch.setattr(os, "replace", fail(errno.ENOSPC)),
+    "refused at rename": lambda patch: patch.setattr(os, "replace", fail(errno.EACCES)),
+    "refused at mode": lambda patch: patch.setattr(os, "fchmod", fail(errno.EPERM)),
+    "read-only folder": lambda patch: patch.setattr("tempfile.mkstemp", fail(errno.EROFS)),
+    "no rights in the folder": lambda patch: patch.setattr("tempfile.mkstemp", fail(errno.EACCES)),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("existing", [True, False])
+def test_a_fault_leaves_everything_as_it_was(
+    fault: str, existing: bool, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = path if existing else path.with_name("new")
+    descriptors = len(os.listdir("/proc/self/fd"))
+    with monkeypatch.context() as patch:
+        FAULTS[fault](patch)
+        with pytest.raises(EdgeTicketError, match=rf"cannot write {target}: .*nothing was changed.*again"):
+            write_atomic(target, NEW)
+    assert path.read_bytes() == OLD
+    assert [file.name for file in path.parent.iterdir()] == ["file"]
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+
+
+def test_interrupt_leaves_everything_as_it_was(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(_: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        write_atomic(path, NEW)
+    assert path.read_bytes() == OLD
+    assert [file.name for file in path.parent.iterdir()] == ["file"]
+
+
+def test_folder_that_cannot_be_synced_is_said_honestly(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rename has happened: the text must not claim that nothing changed."""
+    sync = os.fsync
+
+    def only_files(descriptor: int) -> None:
+        if os.path.isdir(f"/proc/self/fd/{descriptor}"):
+            raise OSError(errno.EIO, "Input/output error")
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", only_files)
+    with pytest.raises(EdgeTicketError, match="is written, but its folder cannot be synced") as caught:
+        write_atomic(path, NEW)
+    assert "nothing was changed" not in str(caught.value)
+    assert path.read_bytes() == NEW
+
+
+def test_places_that_take_no_file(path: Path) -> None:
+    for target in (path.parent, path / "below", path.parent / "no" / "folder"):
+        with pytest.raises(EdgeTicketError, match="cannot write"):
+            write_atomic(target, NEW)
+    assert [file.name for file in path.parent.iterdir()] == ["file"]
+
+
+def test_nothing_is_overwritten_unasked(path: Path) -> None:
+    with pytest.raises(UsageError, match="--overwrite"):
+        check_free(path, overwrite=False)
+    check_free(path, overwrite=True)
+    check_free(path.with_name("new"), overwrite=False)
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from edgeticket import files
+kill = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+class Half:
+    def __init__(self, file): self.file = file
+    def __enter__(self): return self
+    def __exit__(self, *_): self.file.close()
+    def __getattr__(self, name): return getattr(self.file, name)
+    def write(self, content):
+        self.file.write(content[: len(content) // 2]); self.file.flush(); kill()
+moment, path = sys.argv[1], Path(sys.argv[2])
+if moment == "write":
+    open_ = os.fdopen
+    os.fdopen = lambda *a: Half(open_(*a))
+elif moment == "after rename":
+    files._sync_folder = kill
+else:
+    setattr(os, moment, kill)
+files.write_atomic(path, b"new content " * 1000)
+"""
+
+
+@pytest.mark.parametrize(
+    ("moment", "left"), [("fchmod", OLD), ("write", OLD), ("fsync", OLD), ("replace", OLD), ("after rename", NEW)]
+)
+def test_kill_at_every_step(moment: str, left: bytes, path: Path) -> None:
+    command = [sys.executable, "-c", KILLED, moment, str(path)]
+    process = subprocess.run(command, cwd=Path(__file__).parent.parent, check=False)
+    assert process.returncode == -signal.SIGKILL
+    assert path.read_bytes() == left
+    write_atomic(path, b"next")
+    assert path.read_bytes() == b"next"

@@ -1,0 +1,191 @@
+"""The search: determinism, resumption, exact k, physical removal, controls, and honest refusals."""
+
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from math import prod
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from edgeticket.compact import compact, masked, prove  # noqa: E402
+from edgeticket.data import Data, load  # noqa: E402
+from edgeticket.errors import DataError, EdgeTicketError, UsageError  # noqa: E402
+from edgeticket.find import find, network_plan  # noqa: E402
+from edgeticket.masked import Choices, MaskedNet, keep_top  # noqa: E402
+from edgeticket.settings import Settings  # noqa: E402
+from edgeticket.ticket import parse_ticket  # noqa: E402
+
+QUICK = Settings(epochs=3, batch=64, seed=5)
+
+
+@pytest.fixture(scope="module")
+def digits() -> Data:
+    return load("digits")
+
+
+def test_same_seed_twice_is_the_same_file_and_learns(digits: Data) -> None:
+    plan = network_plan("conv:16,32,32", digits)
+    first, second = (find(plan, digits, replace(QUICK, epochs=6)) for _ in range(2))
+    assert first.ticket.to_bytes() == second.ticket.to_bytes()
+    assert first.results[0].accuracy > 0.85  # chance is 0.10
+    other = find(plan, digits, replace(QUICK, seed=6))
+    assert other.ticket.to_bytes() != first.ticket.to_bytes()
+
+
+def test_every_filter_keeps_exactly_k(digits: Data) -> None:
+    settings = replace(QUICK, epochs=1, density=0.1, edges=2, learn="none", layer_density={"conv2": 0.3})
+    plan = network_plan("conv:16,32,32", digits)
+    ticket = find(plan, digits, settings).ticket
+    for name, mask in ticket.masks.items():
+        _, *rest = plan.weight_shape(plan[name])
+        expected = {"conv1": 0.5, "conv2": 0.3}.get(name, 0.1)  # conv1 has fewer than 32 inputs: at least one half
+        counts = mask.reshape(len(mask), -1).sum(1)
+        assert set(counts.tolist()) == {max(1, round(expected * 2 * prod(rest)))}, name
+
+
+def test_keep_removes_channels_during_the_search(digits: Data) -> None:
+    plan = network_plan("conv:32,64,64", digits)
+    found = find(plan, digits, replace(QUICK, keep=0.25, epochs=4))
+    assert found.ticket.narrow.widths() == {"conv1": 8, "conv2": 16, "conv3": 16, "head": 10}
+    assert prove(found.ticket, digits.select[0][:20]) < 1e-9
+    control = found.results[1]
+    assert control.name == "control"
+    assert control.widths == found.results[0].widths
+    assert found.verdict() is not None
+
+
+def test_residual_groups_leave_together(digits: Data) -> None:
+    plan = network_plan("resnet8:16,16,16", digits)
+    ticket = find(plan, digits, replace(QUICK, keep=0.5, epochs=1), control=False).ticket
+    narrow = ticket.narrow
+    assert narrow.widths()["stem"] == narrow.widths()["block1_conv2"] == 8
+    assert prove(ticket, digits.select[0][:20]) < 1e-9
+
+
+def test_learned_signs_flip_some(digits: Data) -> None:
+    plan = network_plan("conv:16,32,32", digits)
+    ticket = find(plan, digits, replace(QUICK, signs="learned", epochs=4)).ticket
+    assert ticket.purity == "P3"
+    share = [ticket.flips[name].sum() / ticket.masks[name].sum() for name in ticket.masks]
+    assert all(0 < part < 1 for part in share)
+    assert parse_ticket(ticket.to_bytes()).to_bytes() == ticket.to_bytes()
+
+
+def test_purity_and_learned_layers(digits: Data) -> None:
+    plan = network_plan("conv:16,32,32", digits)
+    assert Settings().learned(plan) == {"conv1", "head"}
+    assert Settings(learn="none").purity(plan) == "P2"
+    assert Settings().purity(plan) == "P2+stem"
+    assert Settings(learn="conv2").purity(plan) == "P3"
+    assert Settings().learned(network_plan("mlp:64,32", digits)) == frozenset()  # its stem is most of its weights
+    assert Settings().learned(network_plan("conv:8,16,16", digits)) == {"conv1"}  # with the head it would be over 5 %
+
+
+def test_float_control_has_the_final_shape(digits: Data) -> None:
+    plan = network_plan("conv:16,32,32", digits)
+    found = find(plan, digits, replace(QUICK, keep=0.5, epochs=4), control=False, float_control=True)
+    row = found.results[-1]
+    assert row.name == "float"
+    assert row.widths == found.ticket.narrow.widths()
+    from edgeticket.reference import run
+
+    outputs = run(found.controls["float"], digits.certify[0])
+    assert (outputs.argmax(1) == digits.certify[1]).mean() == pytest.approx(row.accuracy, abs=0.01)
+
+
+def test_masked_signs_are_the_generators(digits: Data) -> None:
+    plan = network_plan("conv:8,8", digits)
+    ticket = find(plan, digits, replace(QUICK, epochs=1, learn="none")).ticket
+    net = MaskedNet(plan, 5, Choices({name: 0.5 for name in plan.weights()}, ticket.edges, frozenset()))
+    model = masked(ticket)
+    for name in ("conv1", "conv2"):
+        signs = model.weights[name].edge_signs()  # type: ignore[union-attr]
+        assert (net.cell(name).weight.signs.numpy() == signs).all()
+
+
+def test_keep_top_breaks_ties_by_the_lowest_index() -> None:
+    assert keep_top(np.array([[0.5, 1.0, 0.5, 0.5]]), 2).tolist() == [[True, True, False, False]]
+
+
+@pytest.mark.parametrize("keep", [1.0, 0.25])
+def test_interrupted_and_resumed_is_the_same_file(digits: Data, keep: float, tmp_path, monkeypatch) -> None:
+    plan, settings = network_plan("conv:32,32,32", digits), replace(QUICK, keep=keep, epochs=4, batch=32)
+    whole = find(plan, digits, settings, float_control=True)
+    path = tmp_path / "a.checkpoint"
+    for stop in ("ticket", "control", "float control"):
+        if stop == "control" and keep == 1:
+            continue
+
+        def interrupt(progress, stop=stop) -> None:
+            if progress.phase == stop and progress.step == 60:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            find(plan, digits, settings, float_control=True, checkpoint=path, report=interrupt)
+    resumed = find(plan, digits, settings, float_control=True, checkpoint=path)
+    assert resumed.ticket.to_bytes() == whole.ticket.to_bytes()
+    assert [r.accuracy for r in resumed.results] == [r.accuracy for r in whole.results]
+
+
+def test_checkpoint_of_another_search_is_refused(digits: Data, tmp_path) -> None:
+    plan, path = network_plan("conv:8,8", digits), tmp_path / "a.checkpoint"
+    find(plan, digits, replace(QUICK, epochs=1), checkpoint=path)
+    with pytest.raises(EdgeTicketError, match="other settings"):
+        find(plan, digits, replace(QUICK, epochs=1, seed=9), checkpoint=path)
+    path.write_bytes(b"junk")
+    with pytest.raises(EdgeTicketError, match="resumed"):
+        find(plan, digits, replace(QUICK, epochs=1), checkpoint=path)
+
+
+def test_wrong_requests_say_what_to_do(digits: Data) -> None:
+    for wrong in ({"density": 0.0}, {"keep": 1.5}, {"seed": -1}, {"edges": 0}, {"signs": "mine"}):
+        with pytest.raises(UsageError):
+            Settings(**wrong)
+    with pytest.raises(UsageError, match="the layers are"):
+        Settings.parse(density="0.1,conv9=0.5").densities(network_plan("conv:8,8", digits))
+    with pytest.raises(UsageError, match="is not a number"):
+        Settings.parse(density="a")
+    with pytest.raises(UsageError, match="NAME:WIDTH"):
+        network_plan("conv:a,b", digits)
+    with pytest.raises(DataError, match="batch"):
+        find(network_plan("conv:8,8", digits), digits, replace(QUICK, batch=5000))
+    with pytest.raises(EdgeTicketError, match="no GPU"):
+        if torch.cuda.is_available():
+            raise EdgeTicketError("no GPU: not to be tested here")
+        find(network_plan("conv:8,8", digits), digits, replace(QUICK, device="cuda"))
+
+
+@pytest.mark.slow
+def test_killed_at_random_times_resumes_to_the_same_bytes(tmp_path) -> None:
+    """SIGKILL and SIGINT of the real command; the checkpoint is never unreadable."""
+    command = [sys.executable, "-m", "edgeticket", "find", "-d", "digits", "-m", "conv:16,32,32", "--epochs", "60"]
+    subprocess.run([*command, "-o", tmp_path / "whole.ticket"], check=True, capture_output=True)
+    output, rng = tmp_path / "cut.ticket", np.random.default_rng(0)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    for trial in range(6):
+        resume = ["--resume"] if output.with_name("cut.ticket.checkpoint").exists() else []
+        process = subprocess.Popen([*command, "-o", output, *resume], env=environment, stderr=subprocess.DEVNULL)
+        try:
+            process.wait(timeout=2.5 + 2 * rng.random())
+            break
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL if trial % 2 else signal.SIGINT)
+            assert process.wait(timeout=30) in (130, -signal.SIGKILL)
+    if not output.exists():
+        resume = ["--resume"] if output.with_name("cut.ticket.checkpoint").exists() else []
+        subprocess.run([*command, "-o", output, *resume], check=True, capture_output=True)
+    assert output.read_bytes() == (tmp_path / "whole.ticket").read_bytes()
+
+
+def test_dead_channels_are_gone(digits: Data) -> None:
+    """A pure head at low density leaves channels that nothing reads."""
+    plan = network_plan("conv:16,16", digits)
+    ticket = find(plan, digits, replace(QUICK, learn="none", layer_density={"head": 0.07})).ticket
+    assert ticket.narrow.widths()["conv2"] < 16
+    assert ticket.masks["head"].reshape(10, -1).any(0).all()
+    assert compact(ticket).plan == ticket.narrow

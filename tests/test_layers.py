@@ -1,0 +1,145 @@
+"""One direction: a file imports only from lower layers (DESIGN, section 4), and heavy packages only where they belong."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+# A folder's number holds for every file in it.
+LAYERS = {
+    "edgeticket.errors": 0,
+    "edgeticket.files": 0,
+    "edgeticket.prng": 0,
+    "edgeticket.plan": 1,
+    "edgeticket.budget": 1,
+    "edgeticket.theory": 1,
+    "edgeticket.architectures": 2,
+    "edgeticket.ticket": 2,
+    "edgeticket.model": 2,
+    "edgeticket.arena": 2,
+    "edgeticket.datasets": 2,
+    "edgeticket.settings": 2,
+    "edgeticket.reference": 3,
+    "edgeticket.integer": 3,
+    "edgeticket.compact": 3,
+    "edgeticket.packet": 3,
+    "edgeticket.data": 3,
+    "edgeticket.guard": 3,
+    "edgeticket.plugins": 3,
+    "edgeticket.runtime": 3,
+    "edgeticket.frontends": 4,
+    "edgeticket.masked": 4,
+    "edgeticket.calibration": 4,
+    "edgeticket.describe": 4,
+    "edgeticket.targets": 4,
+    "exporters": 4,
+    "edgeticket.search": 5,
+    "edgeticket.latency": 5,
+    "edgeticket.export": 5,
+    "edgeticket.bench": 5,
+    "edgeticket.find": 6,
+    "edgeticket.verify": 6,
+    "edgeticket.bundle": 6,
+    "edgeticket.rollout": 6,
+    "edgeticket.chain": 7,
+    "edgeticket.poc": 7,
+    "edgeticket.report": 7,
+    "edgeticket.cli": 8,
+    "edgeticket.__main__": 9,
+    "edgeticket": -1,  # imports nothing of its own by statement; all may read the version
+}
+
+# Neighbours in one layer, each with its reason: the first reads the second, never the other way round.
+NEIGHBOURS = {
+    ("edgeticket.files", "edgeticket.errors"): "writing a file can fail",
+    ("edgeticket.prng", "edgeticket.errors"): "so can a counter that is out of range",
+    ("edgeticket.model", "edgeticket.ticket"): "a model keeps a ticket's input map and ranges",
+    ("edgeticket.compact", "edgeticket.reference"): "compaction is proven with the oracle",
+    ("edgeticket.integer", "edgeticket.reference"): "both cut windows in the same way",
+}
+
+MAY_IMPORT = {
+    "torch": ("edgeticket.masked", "edgeticket.search", "edgeticket.frontends"),
+    "onnx": ("exporters", "edgeticket.targets", "edgeticket.export", "edgeticket.verify", "edgeticket.frontends"),
+    "onnxruntime": ("exporters", "edgeticket.targets", "edgeticket.export", "edgeticket.verify", "edgeticket.runtime"),
+    "click": ("edgeticket.cli",),
+}
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {
+    module_name(path): path for folder in ("edgeticket", "exporters") for path in sorted((ROOT / folder).rglob("*.py"))
+}
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Full names that a file imports anywhere in it, in functions too."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                yield whole if whole in MODULES else str(node.module)
+
+
+def unit(module: str) -> str:
+    """The entry of LAYERS that a module falls under."""
+    parts = module.split(".")
+    if module in ("edgeticket", "exporters"):
+        return module
+    found = next((name for name in (".".join(parts[:2]), parts[0]) if name in LAYERS), None)
+    assert found not in (None, "edgeticket"), f"{module} has no layer: give it a number in LAYERS and in DESIGN"
+    return str(found)
+
+
+def within(module: str, places: tuple[str, ...]) -> bool:
+    return any(module == place or module.startswith(place + ".") for place in places)
+
+
+def violations(module: str, names: Iterator[str]) -> list[str]:
+    own, found = unit(module), []
+    for name in names:
+        top = name.partition(".")[0]
+        if top in MAY_IMPORT and not within(module, MAY_IMPORT[top]):
+            found.append(f"{module} imports {top}: only {', '.join(MAY_IMPORT[top])} may")
+        if top in ("edgeticket", "exporters"):
+            other = unit(name)
+            if other != own and (own, other) not in NEIGHBOURS and LAYERS[other] >= LAYERS[own]:
+                found.append(f"{module} ({LAYERS[own]}) imports {name} ({LAYERS[other]})")
+    return found
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_point_down(module):
+    assert violations(module, imported(MODULES[module])) == []
+
+
+def test_exporters_and_targets_never_read_each_other():
+    for module, path in MODULES.items():
+        last = module.rpartition(".")[2]
+        if last.startswith(("to_", "on_")):
+            assert not [name for name in imported(path) if name.rpartition(".")[2].startswith(("to_", "on_"))], module
+
+
+def test_neighbours_do_not_form_a_circle():
+    for reader, read in NEIGHBOURS:
+        assert LAYERS[reader] == LAYERS[read]
+        assert (read, reader) not in NEIGHBOURS
+
+
+def test_the_rule_can_fail():
+    assert violations("edgeticket.plan", iter(["edgeticket.ticket"]))
+    assert violations("edgeticket.ticket", iter(["edgeticket.model"]))
+    assert violations("edgeticket.find", iter(["torch.nn"]))
+    assert violations("edgeticket.bench", iter(["edgeticket.cli"]))
+    assert violations("exporters.to_onnx", iter(["torch"]))
+    assert not violations("edgeticket.search.edge_popup", iter(["torch", "edgeticket.search._training"]))

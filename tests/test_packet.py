@@ -1,0 +1,187 @@
+"""The one count of bytes: encoders that decode again, parts that add up, and the same rule for competitors."""
+
+import tracemalloc
+from collections.abc import Iterable
+from dataclasses import replace
+from math import log2
+
+import numpy as np
+import pytest
+from cases import CASES, Case
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgeticket import packet
+from edgeticket.compact import compact, restrict
+from edgeticket.errors import TicketError
+from edgeticket.model import Float, Int8, Model
+from edgeticket.packet import equivalents, pack_mask, packed_bytes, packed_layers, raw_bits, rice, unpack_mask, unrice
+from edgeticket.plan import Concat, Conv, Flatten, GlobalAveragePool, Layer, Linear, Plan, conv
+from edgeticket.ticket import Input, Ticket
+
+# encoders
+
+
+@given(st.lists(st.booleans(), max_size=300))
+def test_masks_come_back(bits: list[bool]) -> None:
+    array = np.array(bits, bool)
+    assert (unrice(rice(array), array.size) == array).all()
+    assert (unpack_mask(pack_mask(array), array.size) == array).all()
+
+
+@pytest.mark.parametrize("density", [0, 0.001, 0.02, 0.1, 0.3, 0.5, 0.9, 1])
+def test_large_masks_come_back_and_are_short(density: float) -> None:
+    bits = np.random.default_rng(1).random(50_000) < density
+    code = pack_mask(bits)
+    assert (unpack_mask(code, bits.size) == bits).all()
+    assert len(code) <= 1 + len(raw_bits(bits))
+    if 0.001 < density <= 0.3:
+        entropy = -(density * log2(density) + (1 - density) * log2(1 - density)) * bits.size / 8
+        assert entropy * 0.95 < len(code) < entropy * 1.06
+
+
+def test_rice_takes_the_best_parameter(monkeypatch: pytest.MonkeyPatch) -> None:
+    bits = np.random.default_rng(2).random(4000) < 0.05
+    best = rice(bits)
+    others = []
+    for parameter in range(12):
+        monkeypatch.setattr(packet.np, "argmin", lambda _, parameter=parameter: parameter)
+        others.append(rice(bits))
+        assert (unrice(others[-1], bits.size) == bits).all()
+    assert len(best) == min(map(len, others)) < max(map(len, others))
+
+
+def test_rice_by_hand() -> None:
+    """Bits 0 and 3 of 4: gaps 0, 2 and 0 at the end; parameter 0: 0, 110, 0."""
+    assert rice(np.array([1, 0, 0, 1], bool)) == bytes([0, 0b00110])
+
+
+@given(st.binary(max_size=40), st.integers(0, 200))
+def test_any_code_is_decoded_or_refused(code: bytes, size: int) -> None:
+    try:
+        bits = unpack_mask(code, size)
+    except TicketError:
+        return
+    assert bits.shape == (size,)
+
+
+def test_cut_and_lengthened_codes_are_refused() -> None:
+    for density in (0.05, 0.5):
+        bits = np.random.default_rng(3).random(400) < density
+        code = pack_mask(bits)
+        for bad in (*(code[:i] for i in range(len(code))), code + b"\0"):
+            with pytest.raises(TicketError, match="mask"):
+                unpack_mask(bad, bits.size)
+
+
+# the count
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_ticket_counts_as_its_compacted_model(name: str) -> None:
+    ticket = CASES[name].ticket()
+    parts = packed_bytes(ticket)
+    assert parts == packed_bytes(compact(ticket))
+    assert tuple(parts) == packet.PARTS
+    shared = ("seed", "input", "quantise", "kept ids")
+    assert sum(packed_layers(ticket).values()) == sum(n for part, n in parts.items() if part not in shared)
+
+
+def test_every_part_of_a_known_ticket() -> None:
+    """conv 1->8 int8, conv 8->16 masked with flips, linear 16->4 int8; 3 of 8 and all 16 channels kept."""
+    plan = Plan(
+        {"x": (1, 8, 8)},
+        (
+            Layer("a", conv(8), ("x",)),
+            Layer("b", conv(16), ("a",)),
+            Layer("g", GlobalAveragePool(), ("b",)),
+            Layer("o", Linear(4), ("g",)),
+        ),
+        ("o",),
+    )
+    ticket = with_kept(Case(plan, flips=True), {"a": [1, 2, 6], "b": range(16)})
+    mask = ticket.masks["b"]
+    assert packed_bytes(ticket) == {
+        "seed": 8,
+        "input": 4 + 4,
+        "quantise": 5 * 5,
+        "kept ids": 1,
+        "masks": len(pack_mask(mask)),
+        "flips": -(-int(mask.sum()) // 8),
+        "int8": 3 * 9 + 16 * 4,
+        "float32": 0,
+        "per filter": 7 * (3 + 16 + 4),
+    }
+    weights = 3 * 9 + 16 * 3 * 9 + 16 * 4
+    assert equivalents(ticket) == {"fp32": 4 * weights + 4 * 23 + 8, "int8": weights + 7 * 23 + 25 + 8}
+
+
+def with_kept(case: Case, kept: dict[str, Iterable[int]]) -> Ticket:
+    """The case's ticket of all channels, cut to `kept`: ids by group."""
+    ticket = replace(case, keep=1.0).ticket()
+    left = {name: np.isin(np.arange(len(mask)), list(kept[name])) for name, mask in ticket.kept.items()}
+    return restrict(ticket, left)
+
+
+@pytest.mark.parametrize(
+    ("ids", "expected"), [(range(24), 0), (range(5), 0), ([0, 1, 3], 1), ([1], 1), ([7], 1), ([8], 2), ([0, 23], 3)]
+)
+def test_kept_ids_end_at_the_last_kept_channel(ids: Iterable[int], expected: int) -> None:
+    plan = Plan(
+        {"x": (1, 4, 4)},
+        (Layer("a", conv(24), ("x",)), Layer("f", Flatten(), ("a",)), Layer("o", Linear(3), ("f",))),
+        ("o",),
+    )
+    for learned in (True, False):  # learned: neither layer takes signs, so no ids are needed
+        ticket = with_kept(Case(plan, learned=learned), {"a": ids})
+        assert packed_bytes(ticket)["kept ids"] == (0 if learned else expected)
+
+
+def test_kept_ids_behind_a_flatten_with_a_learned_stem() -> None:
+    """Only the Linear needs ids; the flattened 16 positions a channel are no ids of their own."""
+    plan = Plan(
+        {"x": (1, 4, 4)},
+        (
+            Layer("a", conv(24), ("x",)),
+            Layer("f", Flatten(), ("a",)),
+            Layer("l", Linear(8), ("f",)),
+            Layer("o", Linear(3), ("l",)),
+        ),
+        ("o",),
+    )
+    assert packed_bytes(with_kept(Case(plan), {"a": [2, 9], "l": range(8)}))["kept ids"] == 2
+
+
+def test_groups_are_counted_once() -> None:
+    """A residual group has three writers and two readers, and one bitmap."""
+    ticket = replace(CASES["residual"], learned=False).ticket()
+    assert packed_bytes(ticket)["kept ids"] <= sum((len(mask) + 7) // 8 for mask in ticket.kept.values())
+
+
+def test_competitors() -> None:
+    plan = Plan({"x": (2, 5)}, (Layer("a", Conv(3, (3,), (1,), (1, 1), (1,)), ("x",)),), ("a",))
+    values, numbers = np.zeros((3, 2, 3)), np.zeros(3, np.float32)
+    common = {"a": numbers}, {"a": numbers}, Input("uint8", (0, 0), 1.0), {}
+    floating = Model(plan, {"a": Float(values.astype(np.float32))}, *common)
+    integer = Model(plan, {"a": Int8(values.astype(np.int8))}, *common)
+    filled = {part: count for part, count in packed_bytes(floating).items() if count}
+    assert filled == {"input": 12, "float32": 72, "per filter": 12}
+    filled = {part: count for part, count in packed_bytes(integer).items() if count}
+    assert filled == {"input": 12, "quantise": 10, "int8": 18, "per filter": 21}
+    assert equivalents(floating) == equivalents(integer) == {"fp32": 96, "int8": 61}
+
+
+def test_equivalents_take_no_memory_for_weights() -> None:
+    """46 million weights as float32 would be 184 MB."""
+    plan = Plan(
+        {"x": (1, 1, 1)},
+        (Layer("a", conv(7000, 1), ("x",)), Layer("b", conv(6600, 1), ("a",)), Layer("o", Concat(), ("b", "a"))),
+        ("o",),
+    )
+    model = Model(plan, {}, {}, {}, Input("uint8", (0,), 1.0), {})
+    tracemalloc.start()
+    sizes = equivalents(model)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert sizes["fp32"] == 4 * (7000 + 6600 * 7000) + 4 * 13600 + 8
+    assert peak < 1 << 24

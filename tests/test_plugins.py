@@ -1,0 +1,98 @@
+import sys
+
+import pytest
+
+from edgeticket import plugins
+from edgeticket.errors import PluginError
+
+TARGET = "FORMATS = ('onnx',)\ndef missing(): return None\ndef measure(artifacts, **options): return []\n"
+
+
+def test_the_folder_is_the_registry():
+    for kind, wanted in plugins.KINDS.items():
+        folder = plugins.ROOT.joinpath(*wanted.package.split("."))
+        files = [path.name for path in folder.glob("*.py") if not path.name.startswith("_")]
+        assert plugins.names(kind) == sorted(
+            name.removeprefix(wanted.prefix).removesuffix(".py") for name in files if name.startswith(wanted.prefix)
+        )
+
+
+def test_helpers_are_not_plugins():
+    assert "null" in plugins.names("targets")
+    assert "cpu" in plugins.names("targets")
+    assert not [name for name in plugins.names("targets") if "worker" in name]
+    assert not [name for kind in plugins.KINDS for name in plugins.names(kind) if name.startswith("_")]
+
+
+@pytest.mark.parametrize("name", plugins.names("targets"))
+def test_built_in_targets_load(name):
+    target = plugins.load("targets", name)
+    assert target.FORMATS
+    assert target.missing() is None or isinstance(target.missing(), str)
+
+
+@pytest.mark.parametrize("kind", ["architectures", "exporters"])
+def test_built_in_plugins_are_complete(kind):
+    for name in plugins.names(kind):
+        plugins.load(kind, name)
+
+
+def test_a_path_works_like_a_name(tmp_path):
+    path = tmp_path / "on_board.py"
+    path.write_text("from dataclasses import dataclass\n@dataclass\nclass A:\n    x: 'int'\n" + TARGET)
+    assert plugins.load("targets", str(path)).FORMATS == ("onnx",)
+
+
+def test_two_files_of_one_name_stay_apart(tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "on_x.py").write_text(TARGET + f"NAME = {folder!r}\n")
+    loaded = [plugins.load("targets", str(tmp_path / folder / "on_x.py")) for folder in ("a", "b")]
+    assert [module.NAME for module in loaded] == ["a", "b"]
+    assert sys.modules[loaded[0].__name__] is loaded[0]
+
+
+def test_an_unknown_name_lists_the_known_ones():
+    with pytest.raises(PluginError, match=r"'cortex-x'.*cpu, null"):
+        plugins.load("targets", "cortex-x")
+    with pytest.raises(PluginError, match="architectures, exporters, targets, search"):
+        plugins.load("colours", "red")
+
+
+def test_a_name_cannot_leave_the_folder():
+    with pytest.raises(PluginError, match="unknown"):
+        plugins.load("targets", "../on_cpu")
+
+
+def test_missing_names_are_named(tmp_path):
+    path = tmp_path / "to_x.py"
+    path.write_text("SUFFIX = '.x'\n")
+    with pytest.raises(PluginError, match=r"does not define export"):
+        plugins.load("exporters", str(path))
+    path.write_text("")
+    with pytest.raises(PluginError, match=r"does not define SUFFIX, export"):
+        plugins.load("exporters", str(path))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("x = 1\nimport no_such_module\n", "line 2: ModuleNotFoundError: No module named 'no_such_module'"),
+        ("x = 1\n\ndef f(:\n", "line 3: SyntaxError"),
+        ("import json\n\n\njson.loads('{')\n", "line 4: JSONDecodeError"),
+        ("import sys\nsys.exit(3)\n", "line 2: SystemExit: 3"),
+    ],
+)
+def test_an_error_inside_names_file_and_line(tmp_path, text, says):
+    path = tmp_path / "broken.py"
+    path.write_text(text)
+    before = set(sys.modules)
+    with pytest.raises(PluginError) as caught:
+        plugins.load("architectures", str(path))
+    assert f"{path}, {says}" in str(caught.value)
+    assert not [name for name in set(sys.modules) - before if "broken" in name]
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    with pytest.raises(PluginError, match="no such file"):
+        plugins.load("targets", str(tmp_path / "on_x.py"))
