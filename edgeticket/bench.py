@@ -105,22 +105,24 @@ def no_difference(ratio: Mapping[str, float]) -> bool:
 HEADER = (
     "file",
     "bytes",
+    "x",
     "gzip",
+    "x",
     "init ms",
-    "first ms",
-    "p50 ms",
+    "first",
+    "p50",
     "p90",
     "p99",
     "max",
     "cpu p50",
-    "peak RSS MB",
-    "ratio",
+    "RSS MB",
+    "latency x",
 )
 
 
 def table(reports: Sequence[Report]) -> str:
-    """The reports as text: one row each, then each one against the first."""
-    rows = [HEADER, *(_row(report) for report in reports)]
+    """The reports as text, a row each; x: the ratio to the first row."""
+    rows = [HEADER, *(_row(report, reports[0]) for report in reports)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(HEADER))]
     lines = [
         "  ".join(
@@ -129,22 +131,24 @@ def table(reports: Sequence[Report]) -> str:
         )
         for row in rows
     ]
-    lines += [line for report in reports for line in _paced(report)]
-    return "\n".join([*lines, *(_against(report, reports[0]) for report in reports[1:]), _footer(reports[0])])
+    return "\n".join([*lines, *(line for report in reports for line in _paced(report)), _footer(reports[0])])
 
 
-def _row(report: Report) -> tuple[str, ...]:
+def _row(report: Report, first: Report) -> tuple[str, ...]:
     details, series = report.details, report.details["percentiles"]
     wall, cpu = series.get("wall_ms", {}), series.get("cpu_ms", {})
     times = (details.get("init_ms"), details.get("first_ms"), *(wall.get(name) for name in PERCENTILES), cpu.get("p50"))
-    ram = report.cost.ram_bytes
+    ram, ratio = report.cost.ram_bytes, details["ratio_to_first"].get("wall_ms")
+    same = report is not first and ratio is not None and no_difference(ratio)
     return (
-        report.artifact,
+        Path(report.artifact).name,
         _number(report.cost.file_bytes),
+        _times(report.cost.file_bytes, first.cost.file_bytes),
         _number(details["gzip_bytes"]),
+        _times(details["gzip_bytes"], first.details["gzip_bytes"]),
         *("-" if value is None else f"{value:.3f}" for value in times),
         "-" if ram is None else f"{ram / 1e6:.1f}",
-        _spread(details["ratio_to_first"].get("wall_ms")),
+        _spread(ratio) + (" no difference" if same else ""),
     )
 
 
@@ -158,18 +162,6 @@ def _paced(report: Report) -> list[str]:
         f"max {paced['max']:.3f} ms; began at most {late['max']:.3f} ms late; "
         f"{details['missed_deadlines']} of {paced['n']} deadlines missed"
     ]
-
-
-def _against(report: Report, first: Report) -> str:
-    wall, cpu = (report.details["ratio_to_first"].get(name) for name in ("wall_ms", "cpu_ms"))
-    parts = [
-        f"latency {_spread(wall)}{', no difference' if wall and no_difference(wall) else ''}",
-        f"CPU time {_spread(cpu)}",
-        f"file {_times(report.cost.file_bytes, first.cost.file_bytes)}",
-        f"gzip {_times(report.details['gzip_bytes'], first.details['gzip_bytes'])}",
-        f"peak RSS {_times(report.cost.ram_bytes, first.cost.ram_bytes)}",
-    ]
-    return f"{report.artifact} against {first.artifact}: {', '.join(parts)}"
 
 
 def _footer(report: Report) -> str:

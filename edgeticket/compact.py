@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from edgeticket.model import Int8, Model, Signs, Weights
-from edgeticket.plan import Conv, Flatten, Layer, Plan
+from edgeticket.plan import Conv, Flatten, Plan
 from edgeticket.reference import require_equal, run
 from edgeticket.ticket import Ticket
 
@@ -32,6 +32,16 @@ def masked(ticket: Ticket) -> Model:
 
     Filters and inputs that lost hold full weights (every edge, scale and bias 1): if removal were not exact, it would show.
     """
+    return _wide(ticket, 1)
+
+
+def zeroed(ticket: Ticket) -> Model:
+    """The WIDE network with zeros where channels lost: the same outputs and no smaller, what masks alone give."""
+    return _wide(ticket, 0)
+
+
+def _wide(ticket: Ticket, fill: int) -> Model:
+    """What was removed holds `fill` everywhere."""
     weights: dict[str, Weights] = {}
     scale, bias = {}, {}
     for index, layer in enumerate(ticket.plan.layers):
@@ -41,14 +51,14 @@ def masked(ticket: Ticket) -> Model:
         rows, columns = ticket.plan.rows_columns(layer, ticket.kept)
         filters, inputs, *kernel = ticket.plan.weight_shape(layer)
         if name in ticket.learned:
-            weights[name] = Int8(_spread(ticket.learned[name], (filters, inputs, *kernel), rows, 1, columns))
+            weights[name] = Int8(_spread(ticket.learned[name], (filters, inputs, *kernel), rows, 1, columns, fill))
         else:
             shape = (filters, ticket.edges[name], inputs, *kernel)
-            mask = _spread(ticket.masks[name], shape, rows, 2, columns)
-            flips = _spread(ticket.flips[name], shape, rows, 2, columns) & mask if name in ticket.flips else None
+            mask = _spread(ticket.masks[name], shape, rows, 2, columns, fill)
+            flips = _spread(ticket.flips[name], shape, rows, 2, columns, fill) & mask if name in ticket.flips else None
             weights[name] = Signs(ticket.seed, index, mask, np.arange(filters), np.arange(inputs), flips)
-        scale[name] = _spread(ticket.scale[name], (filters,), rows)
-        bias[name] = _spread(ticket.bias[name], (filters,), rows)
+        scale[name] = _spread(ticket.scale[name], (filters,), rows, fill=fill)
+        bias[name] = _spread(ticket.bias[name], (filters,), rows, fill=fill)
     return Model(ticket.plan, weights, scale, bias, ticket.input, ticket.quant, ticket.task)
 
 
@@ -137,12 +147,8 @@ def _widened(plan: Plan, extra: Mapping[str, int]) -> tuple[Plan, dict[str, np.n
     """The padded plan, and where each tensor's own channels are in it: first."""
     owner = {int(i): name for name, group in plan.groups.items() for i in group.ids}
     grow = {layer.name: extra.get(owner[int(plan.channels[layer.name][0])], 0) for layer in plan.weighted()}
-    layers = tuple(_wider(layer, grow.get(layer.name, 0)) for layer in plan.layers)
+    layers = tuple(layer.wider(grow.get(layer.name, 0)) for layer in plan.layers)
     return Plan(plan.inputs, layers, plan.outputs), {name: np.arange(len(ids)) for name, ids in plan.channels.items()}
-
-
-def _wider(layer: Layer, by: int) -> Layer:
-    return replace(layer, op=replace(layer.op, out=layer.op.out + by)) if by else layer  # type: ignore[union-attr, type-var, call-arg]
 
 
 def _used(ticket: Ticket) -> np.ndarray:

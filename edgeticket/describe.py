@@ -135,7 +135,8 @@ def describe_text(told: Mapping[str, Any]) -> str:
         ["memory", _arrow(told["peak_activations"]) + " bytes of int8 activations at the peak"],
         ["digest", told["digest"]],
     ]
-    provenance = [["made by", f"{key} = {value}"] for key, value in _flat(told["provenance"])]
+    made_by = ", ".join(f"{key} = {value}" for key, value in _flat(told["provenance"]))
+    provenance = [["made by", made_by]]
     return "\n\n".join(["\n".join(_columns(_layer_rows(told), "<<<")), "\n".join(_folded(facts + provenance))])
 
 

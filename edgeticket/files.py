@@ -23,6 +23,7 @@ def write_atomic(path: Path, content: bytes) -> None:
     try:
         with _aside(path) as (descriptor, temporary):
             with os.fdopen(descriptor, "wb") as file:
+                os.fchmod(file.fileno(), 0o666 & ~_umask())
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
@@ -45,13 +46,16 @@ def write_atomic(path: Path, content: bytes) -> None:
 def _aside(path: Path) -> Iterator[tuple[int, str]]:
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
-        umask = os.umask(0)
-        os.umask(umask)
-        os.fchmod(descriptor, 0o666 & ~umask)
         yield descriptor, temporary
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def _umask() -> int:
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask
 
 
 def _sync_folder(folder: Path) -> None:

@@ -122,6 +122,10 @@ class Layer:
     op: Op
     inputs: tuple[str, ...]
 
+    def wider(self, by: int) -> "Layer":
+        """With so many more filters; layers without weights stay as they are."""
+        return replace(self, op=replace(self.op, out=self.op.out + by)) if isinstance(self.op, WEIGHTED) else self
+
 
 @dataclass(frozen=True)
 class Group:
@@ -148,7 +152,9 @@ class Plan:
                 raise UnsupportedError(f"plan: {name!r} cannot name a tensor: use printable characters")
         missing = [name for name in self.outputs if name not in self.shapes]
         if missing or not self.outputs:
-            raise UnsupportedError(f"plan: output {', '.join(missing) or '(none)'} is not the name of a layer")
+            raise UnsupportedError(
+                f"plan: output {', '.join(map(repr, missing)) or '(none)'} is not the name of a layer"
+            )
         if sum(self.weights().values()) > MAX_WEIGHTS:
             raise UnsupportedError(f"plan: more than {MAX_WEIGHTS} weights: use a narrower one")
 
@@ -235,7 +241,7 @@ class Plan:
 
     def head(self) -> list[str]:
         """Weighted layers that make an output, directly or through layers without weights."""
-        final, head = set(self.outputs), []
+        final, head = set(self.outputs), []  # type: set[str], list[str]
         for layer in reversed(self.layers):
             if layer.name in final and isinstance(layer.op, WEIGHTED):
                 head.insert(0, layer.name)

@@ -47,7 +47,8 @@ def windows(x: np.ndarray, kernel: Shape, stride: Shape, pad: Shape, dilation: S
     x = np.pad(x, [(0, 0), (0, 0), *((pad[i], pad[n + i]) for i in range(n))], constant_values=fill)
     span = tuple(dilation[i] * (kernel[i] - 1) + 1 for i in range(n))
     view = np.lib.stride_tricks.sliding_window_view(x, span, axis=tuple(range(2, 2 + n)))
-    return view[(..., *(slice(None, None, s) for s in stride), *(slice(None, None, d) for d in dilation))]
+    steps = (slice(None), slice(None), *(slice(None, None, s) for s in (*stride, *dilation)))
+    return view[steps]
 
 
 def multiply(op: Conv | Linear, weight: np.ndarray, x: np.ndarray) -> np.ndarray:

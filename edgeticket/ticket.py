@@ -33,7 +33,8 @@ MAX_FILE = 1 << 28
 MAX_HEADER = 1 << 20
 MAX_TENSORS = 4096
 MAX_EDGES = 16
-_FLOAT32 = np.finfo(np.float32)
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+FLOAT32_TINY = float(np.finfo(np.float32).tiny)
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,8 @@ def parse_ticket(content: bytes) -> Ticket:
     except RecursionError as error:
         raise TicketError("malformed (nested too deeply)") from error
     except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, IndexError, UnsupportedError) as error:
-        raise TicketError(f"malformed ({type(error).__name__}: {str(error)[:200]})") from error
+        told = "".join(letter if letter.isprintable() else "?" for letter in str(error)[:200])
+        raise TicketError(f"malformed ({type(error).__name__}: {told})") from error
     if canonical != content:
         raise TicketError("the seal does not match: the file was altered or damaged")
     return ticket
@@ -258,19 +260,22 @@ def _check(ticket: Ticket, narrow: Plan) -> None:
         raise ValueError(f"{len(narrow.inputs)} inputs, a ticket has one")
     ((channels, *_),) = narrow.inputs.values()
     steps = [ticket.input.step, *(q.scale for q in ticket.quant.values())]
-    if not all(type(n) in (int, float) and abs(n) <= _FLOAT32.max for n in (*ticket.input.offset, *steps)):
+    if not all(type(n) in (int, float) and abs(n) <= FLOAT32_MAX for n in (*ticket.input.offset, *steps)):
         raise ValueError("input map or quantisation is not finite float32")
     if len(ticket.input.offset) != channels:
         raise ValueError(f"input map for {len(ticket.input.offset)} channels, the network reads {channels}")
-    if min(steps) < _FLOAT32.tiny:
+    if min(steps) < FLOAT32_TINY:
         raise ValueError("a step or a scale is not positive")
-    if (
-        not isinstance(ticket.task, str)
-        or not isinstance(ticket.purity, str)
-        or not isinstance(ticket.provenance, dict)
-    ):
-        raise ValueError("task, purity or provenance is of the wrong kind")
+    for text in (ticket.task, ticket.purity):
+        if not isinstance(text, str) or not text.isprintable():
+            raise ValueError(f"{text!r} is not the name of a task or a purity")
+    if not isinstance(ticket.provenance, dict):
+        raise ValueError("provenance is not an object")
     if ticket.input.dtype not in ("uint8", "int16", "float32"):
         raise ValueError(f"input type {ticket.input.dtype!r}")
+    if ticket.input.dtype != "float32":
+        limits = np.iinfo(ticket.input.dtype)
+        if not all(offset == int(offset) and limits.min <= offset <= limits.max for offset in ticket.input.offset):
+            raise ValueError(f"input offset {ticket.input.offset} is not one of {ticket.input.dtype}")
     if set(ticket.quant) != set(narrow.shapes):
         raise ValueError("not every tensor has a quantisation")

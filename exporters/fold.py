@@ -15,7 +15,7 @@ from edgeticket.errors import UnsupportedError
 KEPT_BY_DESIGN = frozenset({"DequantizeLinear", "QuantizeLinear"})  # int8 runtimes want them beside the weights
 
 
-def session(content: bytes, *, optimised: Path | None = None, level: str = "ORT_ENABLE_ALL") -> Any:
+def session(content: bytes, *, optimised: Path | None = None) -> Any:
     """An ONNX Runtime session of one thread; `optimised`: where it writes the graph that it will run.
 
     Raises UnsupportedError when ONNX Runtime refuses the model.
@@ -23,7 +23,6 @@ def session(content: bytes, *, optimised: Path | None = None, level: str = "ORT_
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # writing an optimised graph warns that it is for this machine: so it is
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
     if optimised:
         options.optimized_model_filepath = str(optimised)
     try:

@@ -78,9 +78,19 @@ def prove(model: Model, path: Path, raw: np.ndarray, *, precision: str = "float"
 
 def run(path: Path, raw: np.ndarray) -> np.ndarray:
     """The first output for raw sensor values [batch, *input shape], as a device's ONNX Runtime computes it."""
-    loaded = fold.session(path.read_bytes())
+    return run_bytes(path.read_bytes(), raw)
+
+
+def run_bytes(content: bytes, raw: np.ndarray) -> np.ndarray:
+    """`run` for a file's content. Raises UnsupportedError when ONNX Runtime refuses the file or the input."""
+    loaded = fold.session(content)
     (output, *_) = loaded.run(None, {loaded.get_inputs()[0].name: raw})
     return np.asarray(output)
+
+
+def is_int8(content: bytes) -> bool:
+    """Whether a file computes in int8, by its operations."""
+    return any(node.op_type == "QuantizeLinear" for node in onnx.load_from_string(content).graph.node)
 
 
 def check(content: bytes) -> None:

@@ -315,8 +315,8 @@ def test_the_table_says_that_masks_alone_change_nothing(pair, monkeypatch):
 
     monkeypatch.setattr(on_cpu, "measure", fixed)
     text = table(bench([pair[0], pair[0], pair[1]])).splitlines()
-    assert "latency 1.01x (1.01-1.01), no difference" in text[4]
-    assert "latency 0.50x (0.50-0.50), CPU" in text[5]
+    assert text[2].endswith("1.01x (1.01-1.01) no difference")
+    assert text[3].endswith("0.50x (0.50-0.50)")
 
 
 def test_the_command(pair):

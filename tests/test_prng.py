@@ -21,8 +21,8 @@ GOLDEN = [  # seed, layer, edge, filter, word of the filter, the 32 signs
     (0x100000000, 0, 0, 0, 0, 0xC70ADF3A),
     (7, 3, 0, 5, 11, 0xBD81974B),
     (7, 3, 2, 511, 143, 0x1D4D41E2),
-    (0x123456789abcdef, 9, 15, 65535, 65535, 0x216F58F2),
-    (0xffffffffffffffff, 20, 1, 1000, 2047, 0xE8612F20),
+    (0x123456789ABCDEF, 9, 15, 65535, 65535, 0x216F58F2),
+    (0xFFFFFFFFFFFFFFFF, 20, 1, 1000, 2047, 0xE8612F20),
 ]
 
 KEYS = [0x53040BD8, 0xB46A96AE, 0xE5EA1102, 0xC348C0C3, 0xF371B5B4]  # of seed 7, layer 3, edge 0

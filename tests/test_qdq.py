@@ -115,7 +115,7 @@ def test_no_scale_in_the_file_is_zero() -> None:
 @pytest.mark.parametrize(("kind", "node"), [("relu", "Relu"), ("relu6", "Clip")])
 @pytest.mark.parametrize("quant", [Quant(0.05, 0), Quant(0.05, 9), Quant(0.02, 0)])
 def test_a_clamp_stays_where_the_codes_do_not_make_it(kind: str, node: str, quant: Quant) -> None:
-    model = compact(Case(chain((2, 6, 6), conv(8), conv(8, activation=kind)), zero_offset=True, keep=1).ticket())
+    model = compact(Case(chain((2, 5, 5), conv(8), conv(8, activation=kind)), zero_offset=True, keep=1).ticket())
     model = replace(
         model, quant={**model.quant, "l1": quant}, bias={**model.bias, "l1": np.linspace(-3, 9, 8).astype(np.float32)}
     )

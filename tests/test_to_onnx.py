@@ -37,7 +37,7 @@ SMALL = Case(
 )
 RUN_EACH_TIME = {"Conv", "FusedConv", "Gemm", "FusedGemm", "MaxPool", "AveragePool", "GlobalAveragePool", "Relu"}
 RUN_EACH_TIME |= {"Clip", "LeakyRelu", "Sigmoid", "Tanh", "Add", "Sum", "Mul", "Concat", "Flatten", "Reshape"}
-RUN_EACH_TIME |= {"ReorderInput", "ReorderOutput", "QuickGelu", "MatMul", "FusedMatMul"}
+RUN_EACH_TIME |= {"ReorderInput", "ReorderOutput", "MatMul", "FusedMatMul"}
 PORTABLE = {"Add", "Sub", "Mul", "Div", "Mod", "Cast", "Concat", "Slice", "Reshape", "Gather", "Expand", "ReduceSum"}
 
 
