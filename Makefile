@@ -35,10 +35,10 @@ soak: $(BIN)/.installed
 	$(THREADS) $(BIN)/pytest -m soak
 
 bench: $(BIN)/.installed
-	$(THREADS) $(BIN)/python -m docs.evidence.bench
+	$(THREADS) $(BIN)/python docs/evidence/bench.py
 
 evidence: $(BIN)/.installed
-	$(THREADS) $(BIN)/python -m docs.evidence.accuracy
+	$(THREADS) $(BIN)/python docs/evidence/accuracy.py
 
 sample: $(BIN)/.installed
 	$(THREADS) $(BIN)/python -m sample_models.make

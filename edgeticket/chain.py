@@ -20,11 +20,12 @@ from typing import Any
 
 import yaml
 
+from edgeticket import plugins
 from edgeticket.bench import bench, table
 from edgeticket.compact import zeroed
 from edgeticket.data import load
 from edgeticket.describe import describe, describe_text, prove_compact, prove_text
-from edgeticket.errors import UsageError
+from edgeticket.errors import EdgeTicketError, UsageError
 from edgeticket.export import export
 from edgeticket.find import Found, find, network_plan
 from edgeticket.settings import Settings
@@ -33,6 +34,8 @@ from edgeticket.verify import verify
 KEYS = {"name", "model", "data", "layout", "images", "find", "export", "bench"}
 FLAGS = {"control": True, "float_control": False}
 WIDE, CONTROL, FLOAT = "unremoved.onnx", "control.onnx", "float.onnx"
+CONFIG, REPORT, LOG = "config.yaml", "report.jsonl", "log.txt"
+PARTIAL = ".partial"
 
 
 @dataclass(frozen=True)
@@ -78,8 +81,12 @@ def read_config(path: Path) -> Config:
     if not isinstance(given, dict) or set(given) - KEYS:
         unknown = ", ".join(sorted(map(str, set(given) - KEYS))) if isinstance(given, dict) else "no mapping at all"
         raise UsageError(f"{path}: {unknown}: the keys are {', '.join(sorted(KEYS))}")
-    for key in ("find", "export", "bench"):
-        if not isinstance(given.get(key, {}), dict):
+    exports = given.get("export", {f"{path.stem}.onnx": {}})
+    sections = {"find": given.get("find", {}), "export": exports, "bench": given.get("bench", {})}
+    if isinstance(exports, dict):
+        sections |= {f"export {name}": {} if options is None else options for name, options in exports.items()}
+    for key, section in sections.items():
+        if not isinstance(section, dict):
             raise UsageError(f"{path}: {key} is not a mapping of options")
     config = Config(
         str(given.get("name", path.stem)),
@@ -88,24 +95,54 @@ def read_config(path: Path) -> Config:
         str(given.get("layout", "auto")),
         given.get("images"),
         given.get("find", {}),
-        {str(name): options or {} for name, options in given.get("export", {f"{path.stem}.onnx": {}}).items()},
+        {str(name): options or {} for name, options in exports.items()},
         given.get("bench", {}),
     )
     _check_names(path, config)
+    _check_options(path, config)
     return config
 
 
 def _check_names(path: Path, config: Config) -> None:
-    known = {**signature(Settings).parameters, **signature(Settings.parse).parameters, **FLAGS}
-    for key in config.find:
-        if key not in known or key in ("given", "layer_density"):
-            raise UsageError(f"{path}: find has no option {key!r}")
-    for key in config.bench:
-        if key not in signature(bench).parameters or key == "paths":
-            raise UsageError(f"{path}: bench has no option {key!r}")
+    own = {WIDE, CONTROL, FLOAT, CONFIG, REPORT, LOG, f"{config.name}.ticket", f"{config.name}.ticket.checkpoint"}
     for name in (config.name, *config.export):
-        if Path(name).name != name or name in ("", ".", "..", WIDE, CONTROL, FLOAT):
+        plain = name and Path(name).name == name and name.isprintable() and not name.startswith(".")
+        if not plain or name in own or name.endswith(PARTIAL):
             raise UsageError(f"{path}: {name!r} cannot be the name of an output here")
+
+
+def _check_options(path: Path, config: Config) -> None:
+    """Every option exists and is of its kind: a long search must not end in a spelling mistake."""
+    search = {name: option.default for name, option in signature(Settings).parameters.items()}
+    search |= {"density": "0.5", "pure": False, **FLAGS}
+    del search["layer_density"]
+    measure = {name: option.default for name, option in signature(bench).parameters.items() if name != "paths"}
+    sections = [("find", config.find, search), ("bench", config.bench, measure)]
+    for name, options in config.export.items():
+        exporter = plugins.load("exporters", str(options.get("format", "onnx")))
+        known = {"format": "onnx", "align": 8}
+        known |= {
+            key: p.default for key, p in signature(exporter.export).parameters.items() if p.kind == p.KEYWORD_ONLY
+        }
+        sections.append((f"export {name}", options, known))
+    for section, options, known in sections:
+        for key, value in options.items():
+            if key not in known:
+                raise UsageError(f"{path}: {section} has no option {key!r}: it has {', '.join(known)}")
+            if not _fits(value, known[key]) and not (key == "density" and _fits(value, 0.5)):
+                raise UsageError(f"{path}: {section}: {key} cannot be {value!r}")
+    if config.images is not None and not _fits(config.images, 1):
+        raise UsageError(f"{path}: images cannot be {config.images!r}: give a whole number")
+    _ = config.settings  # raises for values out of their ranges
+
+
+def _fits(value: Any, default: Any) -> bool:
+    """Whether a value is of an option's kind, by its default; None stands for a number that may be left out."""
+    if default is None:
+        return value is None or _fits(value, 0.5)
+    if isinstance(value, bool) or isinstance(default, bool):
+        return isinstance(value, bool) and isinstance(default, bool)
+    return isinstance(value, int | float if isinstance(default, float) else type(default))
 
 
 def steps(config: Config) -> Iterator[str]:
@@ -134,11 +171,23 @@ def run(
     `say` gets each step's result as text; the same results lie in the folder as report.jsonl. Raises UsageError when the
     folder exists without `overwrite`, and whatever a step raises.
     """
-    target, partial = folder / config.name, folder / f"{config.name}.partial"
-    if target.exists() and not overwrite:
-        raise UsageError(f"{target} exists already: change `name`, or add --overwrite to replace it")
-    partial.mkdir(parents=True, exist_ok=True)
-    _start(partial, config)
+    target, partial = folder / config.name, folder / f"{config.name}{PARTIAL}"
+    if target.exists() and not (overwrite and target.is_dir()):
+        raise UsageError(f"{target} exists already: change `name`, or add --overwrite to replace the folder of a run")
+    try:
+        partial.mkdir(parents=True, exist_ok=True)
+        _start(partial, config)
+        _work(config, partial, say, report)
+        _put_in_place(partial, target)
+    except OSError as error:
+        raise EdgeTicketError(
+            f"cannot write {error.filename or partial}: {error.strerror or error}; {target} is as it was: free some space "
+            "or choose another folder, then run it again: it goes on where it stopped"
+        ) from error
+    return target
+
+
+def _work(config: Config, partial: Path, say: Callable[[str], None], report: Callable[[Any], None]) -> None:
     log = _Log(partial, say)
     ticket = partial / f"{config.name}.ticket"
     data = load(config.data, layout=config.layout, images=config.images)
@@ -152,20 +201,37 @@ def run(
     checked.require()
     reports = bench([partial / WIDE, *files], **config.bench)
     log.add("bench", [one.to_json() for one in reports], table(reports))
+    _checkpoint(ticket).unlink(missing_ok=True)
+
+
+def _checkpoint(ticket: Path) -> Path:
+    """Kept until all is done: a run that stops after the search need not search again."""
+    return ticket.with_name(ticket.name + ".checkpoint")
+
+
+def _put_in_place(partial: Path, target: Path) -> None:
+    """The folder of an earlier run leaves last, so there is always a whole one, except between two renames."""
+    old = target.with_name(f".{target.name}.old")
     if target.exists():
-        shutil.rmtree(target)
-    partial.rename(target)
-    return target
+        shutil.rmtree(old, ignore_errors=True)
+        target.rename(old)
+    try:
+        partial.rename(target)
+    except OSError:
+        if old.exists():
+            old.rename(target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _start(partial: Path, config: Config) -> None:
     """A partial folder is gone on with only if it was made by the same config."""
-    text, file = yaml.safe_dump(config.resolved(), sort_keys=False), partial / "config.yaml"
+    text, file = yaml.safe_dump(config.resolved(), sort_keys=False), partial / CONFIG
     if file.exists() and file.read_text(encoding="utf-8") != text:
         shutil.rmtree(partial)
         partial.mkdir()
     file.write_text(text, encoding="utf-8")
-    for old in ("report.jsonl", "log.txt"):
+    for old in (REPORT, LOG):
         (partial / old).unlink(missing_ok=True)
 
 
@@ -175,26 +241,24 @@ class _Log:
     say: Callable[[str], None]
 
     def add(self, step: str, result: Any, text: str) -> None:
-        with (self.folder / "report.jsonl").open("a", encoding="utf-8") as file:
+        with (self.folder / REPORT).open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, "result": result}) + "\n")
-        with (self.folder / "log.txt").open("a", encoding="utf-8") as file:
+        with (self.folder / LOG).open("a", encoding="utf-8") as file:
             file.write(f"== {step}\n{text}\n\n")
         self.say(f"== {step}\n{text}\n")
 
 
 def _find(config: Config, data: Any, ticket: Path, report: Callable[[Any], None]) -> Found:
-    checkpoint = ticket.with_name(ticket.name + ".checkpoint")
     found = find(
         network_plan(config.model, data),
         data,
         config.settings,
         control=config.flag("control"),
         float_control=config.flag("float_control"),
-        checkpoint=checkpoint,
+        checkpoint=_checkpoint(ticket),
         report=report,
     )
     found.ticket.write(ticket)
-    checkpoint.unlink(missing_ok=True)
     return found
 
 

@@ -136,7 +136,7 @@ def describe_text(told: Mapping[str, Any]) -> str:
         ["digest", told["digest"]],
     ]
     made_by = ", ".join(f"{key} = {value}" for key, value in _flat(told["provenance"]))
-    provenance = [["made by", made_by]]
+    provenance = [["made by", made_by]] if told["provenance"] else []
     return "\n\n".join(["\n".join(_columns(_layer_rows(told), "<<<")), "\n".join(_folded(facts + provenance))])
 
 

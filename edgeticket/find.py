@@ -123,7 +123,7 @@ def find(
     Raises DataError where data and plan do not fit, EquivalenceError when torch and the numpy reference disagree.
     """
     _check_data(plan, data, settings)
-    session = _Session(data, settings, checkpoint, report)
+    session = _Session(plan, data, settings, checkpoint, report)
     ticket, result, difference = session.ticket("ticket", plan, settings)
     results, controls = [result], {}  # type: list[Result], dict[str, Ticket | Model]
     if control and settings.keep < 1:
@@ -150,10 +150,12 @@ def network_plan(spec: str, data: Data) -> Plan:
 class _Session:
     """What all networks of one `find` share."""
 
-    def __init__(self, data: Data, settings: Settings, path: Path | None, report: Callable[[Progress], None]) -> None:
+    def __init__(
+        self, plan: Plan, data: Data, settings: Settings, path: Path | None, report: Callable[[Progress], None]
+    ) -> None:
         self.data, self.settings, self.report = data, settings, report
         use_device(settings.device, settings.threads)
-        self.checkpoint = Checkpoint(path, _key(data, settings))
+        self.checkpoint = Checkpoint(path, _key(plan, data, settings))
         if path is not None and path.exists():
             self.checkpoint.load()
 
@@ -261,6 +263,7 @@ def _provenance(data: Data, settings: Settings) -> dict[str, Any]:
     }
 
 
-def _key(data: Data, settings: Settings) -> str:
-    text = json.dumps([data.digest, asdict(settings), len(data.train[0])], sort_keys=True)
+def _key(plan: Plan, data: Data, settings: Settings) -> str:
+    """What must be the same for a checkpoint to be gone on from."""
+    text = json.dumps([plan.to_json(), data.digest, asdict(settings), len(data.train[0])], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -316,7 +316,12 @@ class Plan:
         return {
             "inputs": {name: list(shape) for name, shape in self.inputs.items()},
             "layers": [
-                {"name": layer.name, "op": type(layer.op).__name__, "inputs": list(layer.inputs), **asdict(layer.op)}
+                {
+                    "name": layer.name,
+                    "op": type(layer.op).__name__,
+                    "inputs": list(layer.inputs),
+                    **_op_to_json(layer.op),
+                }
                 for layer in self.layers
             ],
             "outputs": list(self.outputs),
@@ -345,6 +350,10 @@ def _shape(values: Any) -> Shape:
     if type(values) is not list or not all(type(value) is int and 0 <= value < 1 << 31 for value in values):
         raise UnsupportedError(f"plan: {values!r} is not a list of sizes")
     return tuple(values)
+
+
+def _op_to_json(op: Op) -> dict[str, Any]:
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(op).items()}
 
 
 def _op_from_json(row: Mapping[str, Any]) -> Op:

@@ -74,6 +74,7 @@ def test_edges_count_in_density_and_in_the_share_of_the_wide_net() -> None:
     told = describe(ticket)
     kept = sum(int(mask.sum()) for mask in ticket.masks.values())
     assert told["total"]["kept_of_wide"] == kept / (3 * sum(ticket.plan.weights().values()))
+    assert [row["density"] for row in told["layers"]] == [mask.mean() for mask in ticket.masks.values()]
     assert told["total"]["density"] == pytest.approx(0.5, abs=0.02)
 
 

@@ -72,6 +72,9 @@ def test_cut_and_lengthened_codes_are_refused() -> None:
         for bad in (*(code[:i] for i in range(len(code))), code + b"\0"):
             with pytest.raises(TicketError, match="mask"):
                 unpack_mask(bad, bits.size)
+    assert rice(np.ones(9, bool)) == bytes([0, 0, 0])  # 10 bits of code, 6 unused
+    with pytest.raises(TicketError, match="not one of 9 bits"):
+        unrice(bytes([0, 0, 0b100000]), 9)
 
 
 # the count
@@ -161,9 +164,9 @@ def test_groups_are_counted_once() -> None:
 def test_competitors() -> None:
     plan = Plan({"x": (2, 5)}, (Layer("a", Conv(3, (3,), (1,), (1, 1), (1,)), ("x",)),), ("a",))
     values, numbers = np.zeros((3, 2, 3)), np.zeros(3, np.float32)
-    common = {"a": numbers}, {"a": numbers}, Input("uint8", (0, 0), 1.0), {}
-    floating = Model(plan, {"a": Float(values.astype(np.float32))}, *common)
-    integer = Model(plan, {"a": Int8(values.astype(np.int8))}, *common)
+    raw = Input("uint8", (0, 0), 1.0)
+    floating = Model(plan, {"a": Float(values.astype(np.float32))}, {"a": numbers}, {"a": numbers}, raw, {})
+    integer = Model(plan, {"a": Int8(values.astype(np.int8))}, {"a": numbers}, {"a": numbers}, raw, {})
     filled = {part: count for part, count in packed_bytes(floating).items() if count}
     assert filled == {"input": 12, "float32": 72, "per filter": 12}
     filled = {part: count for part, count in packed_bytes(integer).items() if count}

@@ -5,6 +5,8 @@ import json
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -220,6 +222,10 @@ def _extra(name: str, array: np.ndarray) -> Callable[[Header, Tensors], None]:
     return lambda header, tensors: tensors.update({name: array})
 
 
+def _without(name: str) -> Callable[[Header, Tensors], None]:
+    return lambda header, tensors: tensors.__delitem__(name)
+
+
 def _put(value: float, at: int = 0) -> Callable[[np.ndarray], np.ndarray]:
     def change(array: np.ndarray) -> np.ndarray:
         array[at] = value
@@ -334,7 +340,7 @@ FORGED: dict[str, Callable[[Header, Tensors], None]] = {
     "bias of nothing": _extra("bias.l9", np.ones(3, np.float32)),
     "unknown tensor": _extra("weight.l1", np.ones(3, np.float32)),
     "tensor without a layer": _extra("scale", np.ones(3, np.float32)),
-    **{f"no {name}": (lambda header, tensors, name=name: tensors.pop(name)) for name in load(CONTENT)},
+    **{f"no {name}": _without(name) for name in load(CONTENT) if name != "flip.l1"},
     **{
         f"no {key}": _drop(key)
         for key in ("plan", "seed", "generator", "edges", "input", "quant", "purity", "provenance")
@@ -343,34 +349,34 @@ FORGED: dict[str, Callable[[Header, Tensors], None]] = {
         f"{key} null": _set(key, None)
         for key in ("plan", "seed", "edges", "input", "quant", "task", "purity", "provenance")
     },
-    **{f"provenance {depth} deep": _set("provenance", "x", _nested(depth)) for depth in (300, 450, 900)},
-    **{f"format {depth} deep": _set("format", _nested(depth)) for depth in (300, 450, 900)},
-    **{f"width {depth} deep": _set("plan", "layers", 0, "out", _nested(depth)) for depth in (300, 450, 900)},
+    **{f"provenance {depth} deep": _set("provenance", "x", _nested(depth)) for depth in (16, 300)},
+    **{f"format {depth} deep": _set("format", _nested(depth)) for depth in (16, 300)},
+    **{f"width {depth} deep": _set("plan", "layers", 0, "out", _nested(depth)) for depth in (16, 300)},
 }
-ACCEPTED = (
-    "no flip.l1",
-    "provenance 300 deep",
-    "provenance 450 deep",
-    "provenance 900 deep",
-)  # signs of the seed; odd, harmless
 
 
 @pytest.mark.parametrize("name", FORGED)
 def test_forged(name: str) -> None:
-    try:
-        forged = forge(FORGED[name])
-    except RecursionError:
-        pytest.skip("not even written")
-    if name in ACCEPTED:
-        try:
-            assert parse_ticket(forged).to_bytes() == forged
-        except TicketError:
-            assert "deep" in name
-        return
+    forged = forge(FORGED[name])
     with pytest.raises(TicketError) as caught:
         parse_ticket(forged)
     assert len(str(caught.value)) < 400
     assert str(caught.value).isprintable()
+
+
+def test_what_a_forger_may_change() -> None:
+    """Not damage but another ticket: whose it is, a signature must say."""
+    flips = forge(_without("flip.l1"))
+    assert parse_ticket(flips).flips == {}
+    assert parse_ticket(forge(_set("provenance", "x", _nested(10)))).provenance["x"]
+    assert parse_ticket(forge(_set("seed", 1))).seed == 1
+
+
+@pytest.mark.parametrize("depth", [15, 100, *range(900, 1010), 5000])
+def test_deep_json_at_the_edge_of_the_interpreters_stack(depth: int) -> None:
+    content = with_text(lambda text: text.replace('"list":[1', '"list":[' + "[" * depth + "]" * depth + ",1"))
+    with pytest.raises(TicketError):
+        parse_ticket(content)
 
 
 def with_text(change: Callable[[str], str]) -> bytes:
@@ -597,7 +603,7 @@ def forgeries(count: int, seed: int) -> Iterator[bytes]:
                     break
                 where = inner
             if keys:
-                where[key] = values[random.integers(len(values))]
+                where[key] = deepcopy(values[random.integers(len(values))])
             if random.random() < 0.3:
                 names = list(tensors)
                 tensors[names[random.integers(len(names))]] = tensors[names[random.integers(len(names))]]
@@ -613,10 +619,8 @@ def check_mutant(content: bytes) -> bool:
     except TicketError:
         return False
     assert ticket.to_bytes() == content
-    try:
+    with suppress(EdgeTicketError):
         compact(ticket), masked(ticket)
-    except EdgeTicketError as error:
-        assert str(error)
     return True
 
 

@@ -1,5 +1,6 @@
 """The progress bar of long work, on stderr."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -10,7 +11,8 @@ import click
 @contextmanager
 def bar() -> Iterator[Callable[[Any], None]]:
     """A function that takes `Progress`: a bar per phase, with ETA, loss and accuracy; silent where stderr is no terminal."""
-    stream, bars = click.get_text_stream("stderr"), {}  # type: Any, dict[str, Any]
+    stream = sys.stderr
+    bars: dict[str, Any] = {}
     with ExitStack() as stack:
 
         def report(progress: Any) -> None:

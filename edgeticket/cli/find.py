@@ -81,4 +81,6 @@ def _checkpoint(output: Path, resume: bool) -> Path:
         raise UsageError(f"--resume: there is no {path}: leave --resume out to start")
     if not output.parent.is_dir():
         raise UsageError(f"{output.parent} is not a folder: make it first")
+    if output.is_dir():
+        raise UsageError(f"{output} is a folder: name a file for the ticket")
     return path

@@ -1,0 +1,388 @@
+"""The chain of proof passes for what was exported from the ticket, and breaks for everything else."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from math import comb
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from cases import CASES, Case, chain
+from click.testing import CliRunner, Result
+from onnx import numpy_helper
+
+from edgeticket import compact as compact_module
+from edgeticket import verify as verify_module
+from edgeticket.cli import main
+from edgeticket.compact import compact
+from edgeticket.data import Data, load
+from edgeticket.errors import DataError, EquivalenceError, UnsupportedError, UsageError
+from edgeticket.export import export
+from edgeticket.plan import Linear
+from edgeticket.reference import run
+from edgeticket.ticket import Ticket
+from edgeticket.verify import Link, Verification, verify
+
+ROOT = Path(__file__).parent.parent
+CASE = CASES["plain, 3 edges"]
+STORED = {name: {"weights": name} for name in ("fp32", "cast8", "trit5", "seed")}
+EXPORTS = {**STORED, "int8": {"precision": "int8"}}
+WRONG = 7  # examples of the certify part with another label than the network's answer
+
+
+@dataclass(frozen=True)
+class Place:
+    """A ticket that knows its data, and data on which the network's answers have a margin of several codes."""
+
+    folder: Path
+    ticket: Path
+    data: Path
+
+    def export(self, name: str, source: Ticket | None = None, **options: str) -> Path:
+        path = self.folder / name
+        export(source or self.source, "onnx", path, overwrite=True, **options)
+        return path
+
+    @property
+    def source(self) -> Ticket:
+        return replace(CASE.ticket(), provenance={"data_digest": self.loaded.digest})
+
+    @property
+    def loaded(self) -> Data:
+        return load(str(self.data))
+
+    def verify(self, *artifacts: Path) -> Verification:
+        return verify(self.ticket, artifacts, self.loaded)
+
+    def command(self, *artifacts: Path, arguments: tuple[str, ...] = ()) -> Result:
+        return CliRunner().invoke(
+            main, ["verify", str(self.ticket), *map(str, artifacts), "-d", str(self.data), *arguments]
+        )
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    folder = tmp_path_factory.mktemp("verify")
+    place = Place(folder, folder / "a.ticket", folder / "own.npz")
+    raw = CASE.raw(900)
+    answers = np.sort(run(compact(CASE.ticket()), raw), axis=1)
+    raw = raw[answers[:, -1] - answers[:, -2] > 0.01][:300]
+    labels = run(compact(CASE.ticket()), raw).argmax(1)
+    labels[:WRONG] = (labels[:WRONG] + 1) % 4
+    train = {"x_train": raw, "y_train": np.arange(len(raw)) % 4}
+    np.savez(place.data, **train, x_test=raw, y_test=labels)
+    place.source.write(place.ticket)
+    for name, options in EXPORTS.items():
+        place.export(f"{name}.onnx", **options)
+    return place
+
+
+def outcomes(found: Verification) -> dict[str, str]:
+    return {link.what: link.outcome for link in found.links}
+
+
+def failed(found: Verification) -> list[Link]:
+    return [link for link in found.links if link.outcome == "failed"]
+
+
+def test_every_link_passes_for_what_was_exported(place: Place) -> None:
+    found = place.verify(*(place.folder / f"{name}.onnx" for name in EXPORTS))
+    assert outcomes(found) == {
+        "compacted network": "passed",
+        "fp32.onnx": "passed",
+        "cast8.onnx": "passed",
+        "trit5.onnx": "passed",
+        "seed.onnx": "passed",
+        "int8.onnx": "passed",
+        "int8.onnx: largest code difference of a layer": "passed",
+        "int8.onnx: equal answers": "passed",
+        "masked torch network": "not run",
+    }
+    assert found.passed
+    found.require()
+    for link in found.links:
+        if link.outcome == "passed":
+            assert link.examples > 0, link
+            assert link.measured is not None, link
+    assert found.digest == place.source.digest
+    assert (found.ticket, found.purity, found.data) == ("a.ticket", "P2+stem", "own.npz")
+
+
+def test_accuracy_is_counted_on_the_certify_part_with_its_bound(place: Place) -> None:
+    found = place.verify(place.folder / "fp32.onnx", place.folder / "int8.onnx")
+    n = len(place.loaded.certify[1])
+    assert [row.what for row in found.accuracy] == ["a.ticket", "fp32.onnx", "int8.onnx", "integer network"]
+    for row in found.accuracy:
+        assert (row.correct, row.of) == (n - WRONG, n)
+        assert row.agreement == 1.0
+        # Clopper-Pearson, one-sided: at the bound, as many right answers or more have probability 5 %
+        tail = sum(comb(n, k) * row.lower**k * (1 - row.lower) ** (n - k) for k in range(row.correct, n + 1))
+        assert tail == pytest.approx(0.05, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("correct", "of", "lower"),
+    [
+        (10, 10, 0.05 ** (1 / 10)),  # p^10 = 0.05
+        (1, 10, 1 - 0.95 ** (1 / 10)),  # 1 - (1 - p)^10 = 0.05
+        (0, 10, 0.0),
+        (9, 10, 0.6058366),  # 10 p^9 (1 - p) + p^10 = 0.05
+    ],
+)
+def test_the_bound_by_hand(correct: int, of: int, lower: float) -> None:
+    outputs = np.eye(2)[np.zeros(of, int)]
+    labels = (np.arange(of) >= correct).astype(int)
+    row = verify_module._accuracy("net", outputs, outputs, labels)
+    assert (row.correct, row.of) == (correct, of)
+    assert row.lower == pytest.approx(lower, abs=1e-6)
+
+
+def edited(source: Path, target: Path, change: Callable[[onnx.ModelProto], None]) -> Path:
+    model = onnx.load(source)
+    change(model)
+    onnx.save(model, target)
+    return target
+
+
+def change_constant(part: str, by: Callable[[np.ndarray], None]) -> Callable[[onnx.ModelProto], None]:
+    def change(model: onnx.ModelProto) -> None:
+        (tensor,) = (t for t in model.graph.initializer if part in t.name)
+        values = numpy_helper.to_array(tensor).copy()
+        by(values)
+        tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+
+    return change
+
+
+def flip_largest(values: np.ndarray) -> None:
+    values[np.unravel_index(np.abs(values).argmax(), values.shape)] *= -1
+
+
+def raise_first(values: np.ndarray) -> None:
+    values[0] += 1e-3
+
+
+def make_nan(values: np.ndarray) -> None:
+    values[0] = np.nan
+
+
+def weight_name(place: Place, layer: str) -> str:
+    names = [t.name for t in onnx.load(place.folder / "fp32.onnx").graph.initializer]
+    (name,) = (name for name in names if name.startswith(layer) and "bias" not in name)
+    return name
+
+
+def of_another_seed(place: Place) -> Path:
+    return place.export("bad.onnx", replace(place.source, seed=place.source.seed + 1))
+
+
+def with_a_weight_changed(place: Place) -> Path:
+    change = change_constant(weight_name(place, "l4"), flip_largest)
+    return edited(place.folder / "fp32.onnx", place.folder / "bad.onnx", change)
+
+
+def with_a_bias_changed(place: Place) -> Path:
+    return edited(place.folder / "fp32.onnx", place.folder / "bad.onnx", change_constant("l4_bias", raise_first))
+
+
+def with_a_bias_that_is_no_number(place: Place) -> Path:
+    return edited(place.folder / "fp32.onnx", place.folder / "bad.onnx", change_constant("l4_bias", make_nan))
+
+
+def int8_of_another_ticket(place: Place) -> Path:
+    return place.export("bad.onnx", replace(place.source, seed=place.source.seed + 1), precision="int8")
+
+
+def int8_of_other_ranges(place: Place) -> Path:
+    quant = {name: replace(q, scale=q.scale * 1.01) for name, q in place.source.quant.items()}
+    return place.export("bad.onnx", replace(place.source, quant=quant), precision="int8")
+
+
+def of_five_outputs(place: Place) -> Path:
+    wide = Case(chain((1, 8, 8), *(layer.op for layer in CASE.plan.layers[:-1]), Linear(5)))
+    return place.export("bad.onnx", wide.ticket())
+
+
+def of_another_input(place: Place) -> Path:
+    return place.export("bad.onnx", Case(chain((2, 8, 8), *(layer.op for layer in CASE.plan.layers))).ticket())
+
+
+def of_another_sensor(place: Place) -> Path:
+    return place.export("bad.onnx", replace(CASE, dtype="int16").ticket())
+
+
+def with_an_integer_output(place: Place) -> Path:
+    def change(model: onnx.ModelProto) -> None:
+        (output,) = model.graph.output
+        model.graph.node.append(onnx.helper.make_node("Cast", [output.name], ["whole"], to=onnx.TensorProto.INT64))
+        model.graph.output[0].CopyFrom(onnx.helper.make_tensor_value_info("whole", onnx.TensorProto.INT64, ["N", 4]))
+
+    return edited(place.folder / "fp32.onnx", place.folder / "bad.onnx", change)
+
+
+def cut_short(place: Place) -> Path:
+    (place.folder / "bad.onnx").write_bytes((place.folder / "fp32.onnx").read_bytes()[:3000])
+    return place.folder / "bad.onnx"
+
+
+def empty(place: Place) -> Path:
+    (place.folder / "bad.onnx").write_bytes(b"")
+    return place.folder / "bad.onnx"
+
+
+def of_noise(place: Place) -> Path:
+    (place.folder / "bad.onnx").write_bytes(np.random.default_rng(0).bytes(5000))
+    return place.folder / "bad.onnx"
+
+
+BROKEN = {
+    of_another_seed: "",
+    with_a_weight_changed: "",
+    with_a_bias_changed: "",
+    with_a_bias_that_is_no_number: "not a finite number",
+    int8_of_another_ticket: "",
+    int8_of_other_ranges: "",
+    of_five_outputs: r"float32 \(5,\), the ticket's are float32 \(4,\)",
+    of_another_input: "",
+    of_another_sensor: "",
+    with_an_integer_output: "int64",
+    cut_short: "does not load",
+    empty: "does not load",
+    of_noise: "does not load",
+}
+
+
+@pytest.mark.parametrize("broken", BROKEN, ids=lambda broken: broken.__name__)
+def test_a_file_that_is_not_the_tickets_breaks_the_chain_and_exits_4(broken: Callable, place: Place) -> None:
+    bad = broken(place)
+    done = place.command(place.folder / "trit5.onnx", bad)
+    assert done.exit_code == 4, done.output
+    lines = done.stdout.splitlines()
+    assert any(line.startswith("  failed   bad.onnx") for line in lines), done.stdout  # the report comes all the same
+    assert any(line.startswith("  passed   trit5.onnx") for line in lines), done.stdout
+    assert done.stderr.startswith("Error: bad.onnx is not the ")
+    assert done.stderr.count("\n") == 1
+    found = place.verify(place.folder / "trit5.onnx", bad)
+    assert not found.passed
+    (first, *_) = failed(found)
+    assert first.what == "bad.onnx"
+    assert first.note or first.measured > first.allowed
+    assert re.search(BROKEN[broken], first.note)
+    with pytest.raises(EquivalenceError, match=r"bad\.onnx"):
+        found.require()
+
+
+def test_the_bias_that_was_changed_by_a_thousandth_is_measured(place: Place) -> None:
+    (link,) = failed(place.verify(with_a_bias_changed(place)))
+    outputs = run(compact(place.source), place.loaded.certify[0])
+    assert link.measured == pytest.approx(1e-3 / np.abs(outputs).max(), rel=0.01)
+
+
+def test_an_int8_file_with_ranges_of_its_own_differs_from_the_tickets(place: Place) -> None:
+    links = failed(place.verify(int8_of_other_ranges(place)))
+    assert [link.against for link in links] == ["the ticket's int8 graph, bit for bit"]
+
+
+def test_compaction_that_changes_the_function_fails(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = compact_module.masked
+    monkeypatch.setattr(compact_module, "masked", lambda ticket: real(replace(ticket, seed=ticket.seed + 1)))
+    done = place.command(place.folder / "fp32.onnx")
+    assert done.exit_code == 4
+    assert "  failed   compacted network = the masked wide network" in done.stdout
+    assert done.stderr.startswith("Error: compacted network is not the masked wide network: ")
+    (link,) = failed(place.verify(place.folder / "fp32.onnx"))
+    assert "outputs differ by" in link.note
+
+
+def test_a_runtime_that_strays_from_the_integer_network_fails(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The int8 file may be the ticket's own graph and still not be the specification."""
+    from exporters import qdq
+
+    real = qdq.compare
+    monkeypatch.setattr(
+        qdq, "compare", lambda model, raw: real(model, raw) | {"codes": {**real(model, raw)["codes"], "l2": 2}}
+    )
+    monkeypatch.setattr(verify_module, "AGREEMENT", 1.01)
+    links = failed(place.verify(place.folder / "int8.onnx"))
+    assert [(link.what, link.measured) for link in links] == [
+        ("int8.onnx: largest code difference of a layer", 2),
+        ("int8.onnx: equal answers", 1.0),
+    ]
+
+
+def test_what_was_not_run_is_said_and_never_passes(place: Place) -> None:
+    found = place.verify()
+    assert outcomes(found) == {"compacted network": "passed", "masked torch network": "not run", "ONNX": "not run"}
+    assert "  not run  ONNX = the compacted network (no ONNX file was given)" in found.text().splitlines()
+    none = replace(found, links=tuple(link for link in found.links if link.outcome == "not run"))
+    assert none.links
+    assert not none.passed
+    assert not replace(found, links=()).passed
+
+
+def test_a_ticket_without_integer_form_says_so(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: object) -> None:
+        raise UnsupportedError("layer l1: its range is too small")
+
+    monkeypatch.setattr(verify_module, "integerise", refuse)
+    found = place.verify(place.folder / "fp32.onnx")
+    assert outcomes(found)["integer network"] == "not run"
+    assert "integer network" not in [row.what for row in found.accuracy]
+    assert found.passed
+
+
+def test_other_data_are_not_taken_for_the_searchs(place: Place, tmp_path: Path) -> None:
+    assert place.verify().same_data
+    raw, labels = place.loaded.certify
+    raw = raw.copy()
+    raw[0, 0, 0, 0] ^= 1
+    train = {"x_train": raw, "y_train": np.arange(len(raw)) % 4}
+    np.savez(tmp_path / "own.npz", **train, x_test=raw, y_test=labels)
+    found = verify(place.ticket, [], load(str(tmp_path / "own.npz")))
+    assert not found.same_data
+    assert "NOT the data of the search" in found.text()
+    assert "NOT the data" not in place.verify().text()
+
+
+def test_json_is_the_report(place: Place) -> None:
+    done = place.command(place.folder / "fp32.onnx", arguments=("--format", "json"))
+    assert (done.exit_code, done.stderr) == (0, "")
+    told = json.loads(done.stdout)
+    assert told == json.loads(json.dumps(place.verify(place.folder / "fp32.onnx").to_json()))
+    assert told["passed"] is True
+    done = place.command(with_a_bias_that_is_no_number(place), arguments=("--format", "json"))
+    assert done.exit_code == 4
+    told = json.loads(done.stdout, parse_constant=pytest.fail)  # NaN is not JSON
+    assert told["passed"] is False
+
+
+def test_wrong_requests_are_refused(place: Place, tmp_path: Path) -> None:
+    for name in ("none.onnx", "a.ticket", "."):
+        with pytest.raises(UsageError, match="not an ONNX file"):
+            place.verify(place.folder / name)
+    raw, labels = place.loaded.certify
+    wrong = {
+        "2x8x8": {"x": np.concatenate([raw, raw], 1), "y": labels},
+        "int16": {"x": raw.astype(np.int16), "y": labels},
+        "label 4": {"x": raw, "y": labels + 1},
+    }
+    for told, part in wrong.items():
+        path = tmp_path / f"{told}.npz"
+        y_train = np.arange(len(raw)) % (1 + part["y"].max())
+        np.savez(path, x_train=part["x"], y_train=y_train, x_test=part["x"], y_test=part["y"])
+        with pytest.raises(DataError, match=told):
+            verify(place.ticket, [], load(str(path), layout="channels-first"))
+
+
+def test_without_torch(place: Place) -> None:
+    files = [str(place.folder / f"{name}.onnx") for name in EXPORTS]
+    arguments = ["verify", str(place.ticket), *files, "-d", str(place.data)]
+    code = f"import sys; sys.modules['torch'] = None\nfrom edgeticket.cli import main\nmain({arguments!r})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("  passed ") == 8
