@@ -52,7 +52,7 @@ class Config:
     @property
     def settings(self) -> Settings:
         given = {key: value for key, value in self.find.items() if key not in FLAGS}
-        return Settings.parse(**{"density": str(given.pop("density", Settings.density)), **given})
+        return Settings.parse(**{"density": Settings.density, "edges": Settings.edges, **given})
 
     def flag(self, name: str) -> bool:
         return bool(self.find.get(name, FLAGS[name]))
@@ -66,7 +66,7 @@ class Config:
             "data": self.data,
             "layout": self.layout,
             "images": self.images,
-            "find": {**self.settings.to_json(), **flags},
+            "find": {**self.settings.words(), **flags},
             "export": {name: dict(options) for name, options in self.export.items()},
             "bench": dict(self.bench),
         }
@@ -114,8 +114,8 @@ def _check_names(path: Path, config: Config) -> None:
 def _check_options(path: Path, config: Config) -> None:
     """Every option exists and is of its kind: a long search must not end in a spelling mistake."""
     search = {name: option.default for name, option in signature(Settings).parameters.items()}
-    search |= {"density": "0.5", "pure": False, **FLAGS}
-    del search["layer_density"]
+    search |= {"density": "0.5", "edges": "1", "pure": False, **FLAGS}
+    del search["layer_density"], search["layer_edges"]
     measure = {name: option.default for name, option in signature(bench).parameters.items() if name != "paths"}
     sections = [("find", config.find, search), ("bench", config.bench, measure)]
     for name, options in config.export.items():
@@ -129,7 +129,7 @@ def _check_options(path: Path, config: Config) -> None:
         for key, value in options.items():
             if key not in known:
                 raise UsageError(f"{path}: {section} has no option {key!r}: it has {', '.join(known)}")
-            if not _fits(value, known[key]) and not (key == "density" and _fits(value, 0.5)):
+            if not _fits(value, known[key]) and not (key in ("density", "edges") and _fits(value, 0.5)):
                 raise UsageError(f"{path}: {section}: {key} cannot be {value!r}")
     if config.images is not None and not _fits(config.images, 1):
         raise UsageError(f"{path}: images cannot be {config.images!r}: give a whole number")

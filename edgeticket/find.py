@@ -16,12 +16,12 @@ from edgeticket.calibration import calibrate
 from edgeticket.compact import compact, remove_dead
 from edgeticket.data import Data
 from edgeticket.errors import DataError, UsageError
-from edgeticket.masked import Choices, MaskedNet, MaskedWeight
+from edgeticket.masked import Choices, MaskedNet, MaskedWeight, outputs
 from edgeticket.model import Float, Model
 from edgeticket.plan import Plan
 from edgeticket.plugins import load
 from edgeticket.reference import require_equal, run
-from edgeticket.search._training import Checkpoint, Job, Progress, outputs, train, use_device
+from edgeticket.search._training import Checkpoint, Job, Progress, train, use_device
 from edgeticket.settings import Settings
 from edgeticket.theory import interval, paired_p_value
 from edgeticket.ticket import Quant, Ticket
@@ -167,7 +167,7 @@ class _Session:
         return Job(phase, net, data.train, data.select, data.input, s.seed, s.epochs, s.batch, s.device, self.report)
 
     def ticket(self, phase: str, plan: Plan, settings: Settings) -> tuple[Ticket, Result, float]:
-        edges = {layer.name: settings.edges for layer in plan.weighted()}
+        edges = settings.edge_counts(plan)
         learned = settings.learned(plan)
         choices = Choices(settings.densities(plan), edges, learned, settings.signs == "learned")
         job = self.job(phase, plan, choices)
@@ -179,7 +179,7 @@ class _Session:
         proof = self.data.select[0][:PROOF_IMAGES]
         difference = require_equal(
             f"{phase}: masked torch network against the numpy reference of the compacted one",
-            outputs(job.net, proof, job),
+            outputs(job.net, proof, job.input),
             run(model, proof),
         )
         return ticket, self._result(phase, job, ticket.purity, seconds), difference
@@ -205,7 +205,7 @@ class _Session:
 
     def _result(self, name: str, job: Job, purity: str, seconds: float) -> Result:
         x, y = self.data.certify
-        correct = outputs(job.net, x, job).argmax(1) == y
+        correct = outputs(job.net, x, job.input).argmax(1) == y
         return Result(name, correct, purity, job.net.plan.widths(), seconds)
 
     def _finish(self, job: Job, edges: dict[str, int], settings: Settings) -> Ticket:

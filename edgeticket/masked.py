@@ -31,6 +31,7 @@ from edgeticket.plan import (
     Mul,
     Plan,
 )
+from edgeticket.ticket import Input, Ticket
 
 ACTIVATIONS = {
     "none": lambda x: x,
@@ -138,7 +139,7 @@ class Cell(nn.Module):
         assert isinstance(layer.op, Conv | Linear)
         self.op, self.weight = layer.op, weight
         # A masked layer is always normalised while it is searched: both fold into one scale and one bias per filter.
-        self.norm = _Norm(layer.op.out) if layer.op.norm or isinstance(weight, MaskedWeight) else None
+        self.norm = Norm(layer.op.out) if layer.op.norm or isinstance(weight, MaskedWeight) else None
         self.bias = None if self.norm else nn.Parameter(torch.zeros(layer.op.out))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -157,6 +158,16 @@ class Cell(nn.Module):
             return unit.astype(np.float32), self.bias.detach().cpu().numpy()
         gain, shift = (values.cpu().numpy() for values in self.norm.affine())
         return (gain * unit).astype(np.float32), shift.astype(np.float32)
+
+    def unfold(self, gain: Tensor, shift: Tensor) -> None:
+        """Inverse of `fold`: make the filters' outputs gain * sums + shift. Without a norm, gain must be 1."""
+        if self.norm is None:
+            assert self.bias is not None
+            self.bias.data = shift
+            return
+        self.norm.mean.zero_()
+        self.norm.variance.fill_(1 - self.norm.epsilon)
+        self.norm.weight.data, self.norm.bias.data = gain, shift
 
     def gate_gradient(self) -> Tensor:
         """dLoss/dgate per filter, for a gate of 1 on the filter's output (Molchanov et al., CVPR 2019, arXiv 1906.10771)."""
@@ -189,7 +200,7 @@ class Cell(nn.Module):
                     state["momentum_buffer"] = part(state["momentum_buffer"])
 
 
-class _Norm(nn.Module):
+class Norm(nn.Module):
     """Batch norm whose running statistics are recomputed in one go (`recalibrate`), not averaged on the way."""
 
     mean: Tensor
@@ -298,6 +309,43 @@ class MaskedNet(nn.Module):
             op = narrow[name].op
             assert isinstance(op, Conv | Linear)
             self.cell(name).op = op
+
+
+def of_ticket(ticket: Ticket) -> MaskedNet:
+    """The torch network that computes a ticket, in eval mode, on its kept channels. Its scores are not the search's."""
+    weights = {layer.name: 1.0 for layer in ticket.plan.weighted()}
+    edges = {name: ticket.edges.get(name, 1) for name in weights}
+    net = MaskedNet(ticket.plan, ticket.seed, Choices(weights, edges, frozenset(ticket.learned)))
+    net.shrink(ticket.kept, {})
+    for name in net.names:
+        cell = net.cell(name)
+        scale, bias = (torch.from_numpy(values[name].copy()) for values in (ticket.scale, ticket.bias))
+        if isinstance(cell.weight, MaskedWeight):
+            mask = ticket.masks[name]
+            flips = ticket.flips.get(name, np.zeros_like(mask))
+            cell.weight.frozen = torch.from_numpy(mask * np.where(flips, -1.0, 1.0).astype(np.float32))
+            cell.unfold(scale / cell.weight.unit(), bias)
+        else:
+            codes = torch.from_numpy(ticket.learned[name].astype(np.float32))
+            cell.weight.rounded, cell.weight.weight.data = False, codes * scale.view(-1, *[1] * (codes.dim() - 1))
+            cell.unfold(torch.ones_like(scale), bias)
+    return net.eval()
+
+
+def outputs(net: MaskedNet, raw: np.ndarray, input: Input, batch: int = 500) -> np.ndarray:
+    """float32 outputs in eval mode for raw sensor values."""
+    net.eval()
+    device = next(net.parameters()).device
+    parts = [torch.from_numpy(raw[i : i + batch]).to(device) for i in range(0, len(raw), batch)]
+    with torch.no_grad():
+        return np.concatenate([net(prepare(part, input)).cpu().numpy() for part in parts])
+
+
+def prepare(raw: Tensor, input: Input) -> Tensor:
+    """float32 network input; images in the memory order that convolutions like."""
+    offset = torch.tensor(input.offset, device=raw.device).view(-1, *[1] * (raw.dim() - 2))
+    x = (raw.float() - offset) * input.step
+    return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
 
 
 def _apply(layer: Layer, inputs: list[Tensor]) -> Tensor:

@@ -20,6 +20,7 @@ class Settings:
     density: float = 0.5
     layer_density: Mapping[str, float] = field(default_factory=dict)
     edges: int = 1
+    layer_edges: Mapping[str, int] = field(default_factory=dict)
     keep: float = 1.0
     align: int = 8
     epochs: int = 10
@@ -28,7 +29,7 @@ class Settings:
     signs: str = "seed"  # or "learned"
     method: str = "edge_popup"
     score_step: float = 0.5
-    weight_step: float = 0.1
+    weight_step: float = 0.5
     float_step: float = 0.1
     device: str = "cpu"
     threads: int = 1
@@ -37,7 +38,7 @@ class Settings:
         checks = {
             "--seed": 0 <= self.seed < 1 << 64,
             "--density": 0 < self.density <= 1 and all(0 < d <= 1 for d in self.layer_density.values()),
-            "--edges": 1 <= self.edges <= 16,
+            "--edges": all(1 <= n <= 16 for n in (self.edges, *self.layer_edges.values())),
             "--keep": 0 < self.keep <= 1,
             "--align": self.align >= 1,
             "--epochs": self.epochs >= 1,
@@ -51,31 +52,39 @@ class Settings:
                 raise UsageError(f"{name} is out of its range: see `edgeticket find --help`")
 
     @staticmethod
-    def parse(*, density: str, pure: bool = False, **given: Any) -> "Settings":
-        """From the words of a command line: `density` is "0.1" or "0.1,conv1=0.5"."""
-        layers = {}
-        for part in density.split(","):
-            name, _, value = part.rpartition("=")
-            try:
-                layers[name] = float(value)
-            except ValueError:
-                raise UsageError(
-                    f"--density {density}: {value!r} is not a number; write 0.1 or 0.1,conv1=0.5"
-                ) from None
+    def parse(*, density: Any, edges: Any, pure: bool = False, **given: Any) -> "Settings":
+        """From the words of a command line: `density` is "0.1" or "0.1,conv1=0.5", `edges` "1" or "1,conv1=4"; or numbers."""
+        densities, counts = _by_layer("--density", str(density), float), _by_layer("--edges", str(edges), int)
         if pure:
             given["learn"] = "none"
-        return Settings(density=layers.pop("", Settings.density), layer_density=layers, **given)
+        return Settings(
+            density=densities.pop("", Settings.density),
+            layer_density=densities,
+            edges=int(counts.pop("", Settings.edges)),
+            layer_edges={name: int(count) for name, count in counts.items()},
+            **given,
+        )
+
+    def words(self) -> dict[str, Any]:
+        """What `parse` makes these settings of."""
+        given = asdict(self)
+        for name in ("density", "edges"):
+            layers = given.pop(f"layer_{name}").items()
+            if layers:
+                given[name] = ",".join([str(given[name]), *(f"{layer}={value}" for layer, value in layers)])
+        return given
+
+    def edge_counts(self, plan: Plan) -> dict[str, int]:
+        """Random edges per connection of every weighted layer."""
+        _require_layers("--edges", set(self.layer_edges), plan)
+        return {name: self.layer_edges.get(name, self.edges) for name in plan.weights()}
 
     def densities(self, plan: Plan) -> dict[str, float]:
         """Density of every weighted layer; filters with few inputs keep at least half of them unless set by name."""
-        unknown = set(self.layer_density) - set(plan.weights())
-        if unknown:
-            raise UsageError(
-                f"--density names {', '.join(sorted(unknown))}: the layers are {', '.join(plan.weights())}"
-            )
-        result = {}
+        _require_layers("--density", set(self.layer_density), plan)
+        edges, result = self.edge_counts(plan), {}
         for layer in plan.weighted():
-            fan_in = self.edges * prod(plan.weight_shape(layer)[1:])
+            fan_in = edges[layer.name] * prod(plan.weight_shape(layer)[1:])
             small = max(self.density, SMALL_DENSITY) if fan_in < SMALL_FAN_IN else self.density
             result[layer.name] = self.layer_density.get(layer.name, small)
         return result
@@ -84,10 +93,7 @@ class Settings:
         """Layers with int8 weights: stem and head while they are at most 5 % of the weights (the head leaves first)."""
         weights, asked = plan.weights(), [part for part in self.learn.split(",") if part and part != "none"]
         named = {part for part in asked if part not in ("stem", "head")}
-        if named - set(weights):
-            raise UsageError(
-                f"--learn names {', '.join(sorted(named - set(weights)))}: the layers are {', '.join(weights)}"
-            )
+        _require_layers("--learn", named, plan)
         stem, head = (
             set(names) if word in asked else set() for word, names in (("stem", plan.stem()), ("head", plan.head()))
         )
@@ -112,3 +118,21 @@ class Settings:
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
+
+
+def _by_layer(option: str, text: str, number: type) -> dict[str, Any]:
+    """ "0.1,conv1=0.5" -> {"": 0.1, "conv1": 0.5}."""
+    values = {}
+    for part in text.split(","):
+        name, _, value = part.rpartition("=")
+        try:
+            values[name] = number(value)
+        except ValueError:
+            raise UsageError(f"{option} {text}: {value!r} is not a number; write N or N,LAYER=N") from None
+    return values
+
+
+def _require_layers(option: str, named: set[str], plan: Plan) -> None:
+    known = plan.weights()
+    if named - set(known):
+        raise UsageError(f"{option} names {', '.join(sorted(named - set(known)))}: the layers are {', '.join(known)}")

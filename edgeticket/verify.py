@@ -102,7 +102,7 @@ def verify(ticket: Path, artifacts: Sequence[Path], data: Data) -> Verification:
     model = compact(source)
     _check_data(model, data)
     outputs = run(model, raw)
-    links = [_wide_link(source, raw)]
+    links = [_wide_link(source, raw), _torch_link(source, raw, outputs)]
     accuracy = [_accuracy(str(ticket.name), outputs, outputs, labels)]
     for path in artifacts:
         own, made = _onnx_links(path, model, raw, outputs)
@@ -116,7 +116,8 @@ def verify(ticket: Path, artifacts: Sequence[Path], data: Data) -> Verification:
     else:
         codes = dequantise(integer, model.plan.outputs[0], run_integer(integer, raw))
         accuracy.append(_accuracy("integer network", codes, outputs, labels))
-    links += _absent(artifacts)
+    if not artifacts:
+        links.append(Link("ONNX", "the compacted network", "not run", note="no ONNX file was given"))
     return Verification(
         ticket.name,
         source.digest,
@@ -149,6 +150,15 @@ def _wide_link(ticket: Ticket, raw: np.ndarray) -> Link:
         return Link(what, against, "passed", prove(ticket, raw), 1e-9, len(raw))
     except EquivalenceError as error:
         return Link(what, against, "failed", None, 1e-9, len(raw), str(error))
+
+
+def _torch_link(ticket: Ticket, raw: np.ndarray, outputs: np.ndarray) -> Link:
+    what, against = "masked torch network", "the compacted network"
+    try:
+        from edgeticket import masked
+    except ModuleNotFoundError:
+        return Link(what, against, "not run", note="torch is not installed; `find` compared them")
+    return _difference(what, against, masked.outputs(masked.of_ticket(ticket), raw, ticket.input), outputs, TOLERANCE)
 
 
 def _onnx_links(path: Path, model: Model, raw: np.ndarray, outputs: np.ndarray) -> tuple[list[Link], np.ndarray | None]:
@@ -202,20 +212,6 @@ def _difference(what: str, against: str, a: np.ndarray, b: np.ndarray, allowed: 
 
 def _outcome(good: bool) -> str:
     return "passed" if good else "failed"
-
-
-def _absent(artifacts: Sequence[Path]) -> list[Link]:
-    links = [
-        Link(
-            "masked torch network",
-            "the compacted network",
-            "not run",
-            note="`find` compared them; a ticket holds no scores",
-        )
-    ]
-    if not artifacts:
-        links.append(Link("ONNX", "the compacted network", "not run", note="no ONNX file was given"))
-    return links
 
 
 def _accuracy(what: str, outputs: np.ndarray, of_ticket: np.ndarray, labels: np.ndarray) -> Accuracy:

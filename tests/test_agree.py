@@ -64,4 +64,12 @@ def test_onnx_int8(name, model, tmp_path: Path):
     assert max(qdq.compare(model, raw)["codes"].values()) <= 1
 
 
-# torch (edgeticket/masked.py) and compiled C join here, one test each with the fixtures above.
+def test_torch(name, ticket, model):
+    masked = pytest.importorskip("edgeticket.masked")
+    raw = CASES[name].raw()
+    reference.require_equal(
+        "torch", masked.outputs(masked.of_ticket(ticket), raw, ticket.input), reference.run(model, raw)
+    )
+
+
+# Compiled C joins here, one test with the fixtures above.

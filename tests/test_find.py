@@ -147,9 +147,13 @@ def test_wrong_requests_say_what_to_do(digits: Data) -> None:
         with pytest.raises(UsageError):
             Settings(**wrong)
     with pytest.raises(UsageError, match="the layers are"):
-        Settings.parse(density="0.1,conv9=0.5").densities(network_plan("conv:8,8", digits))
-    with pytest.raises(UsageError, match="is not a number"):
-        Settings.parse(density="a")
+        Settings.parse(density="0.1,conv9=0.5", edges=1).densities(network_plan("conv:8,8", digits))
+    for density, edges in (("a", 1), (0.5, "1.5")):
+        with pytest.raises(UsageError, match="is not a number"):
+            Settings.parse(density=density, edges=edges)
+    odd = Settings.parse(density="0.1,conv1=0.5", edges="2,head=3")
+    assert (odd.layer_density, odd.edges, odd.layer_edges) == ({"conv1": 0.5}, 2, {"head": 3})
+    assert Settings.parse(**odd.words()) == odd
     with pytest.raises(UsageError, match="NAME:WIDTH"):
         network_plan("conv:a,b", digits)
     with pytest.raises(DataError, match="batch"):

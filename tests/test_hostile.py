@@ -20,11 +20,13 @@ from click.testing import CliRunner, Result
 from edgeticket.cli import main
 from edgeticket.data import load
 from edgeticket.export import export
+from edgeticket.settings import Settings
 
 ROOT = Path(__file__).parent.parent
 CASE = CASES["plain"]
 OLD = b"the old file"
 BITS, CUTS = 300, 40  # a command
+OPEN = pytest.mark.xfail(strict=True, reason="the fix lies outside the files of this change: hostile-fixes.patch")
 
 
 @pytest.fixture(scope="module")
@@ -295,7 +297,9 @@ def files_of_at_most(size: int) -> Iterator[None]:
 
 @pytest.mark.parametrize("size", [0, 1000])
 @pytest.mark.parametrize("old", [None, OLD])
-@pytest.mark.parametrize("command", [*WRITERS, "find"])
+@pytest.mark.parametrize(
+    "command", [pytest.param(name, marks=OPEN if "export" in name else ()) for name in (*WRITERS, "find")]
+)
 def test_a_file_that_cannot_grow_leaves_the_old_one(
     command: str, old: bytes | None, size: int, place: Path, tmp_path: Path
 ) -> None:
@@ -442,13 +446,17 @@ WRONG_FINDS: dict[str, tuple[list[str], int, str]] = {
     "no images": (["--images", "0"], 2, "images"),
     "learn what is not there": (["--learn", "conv9"], 2, "conv9"),
     "an unknown method": (["--method", "magic"], 1, "edge_popup"),
-    "an unknown device": (["--device", "tpu"], 1, "--device tpu"),
-    "an infinite step": (["--score-step", "inf"], 1, "step"),
+    "an unknown device": (["--device", "tpu"], 2, "--device"),
+    "an infinite step": (["--score-step", "inf"], 2, "step size"),
+    "a step that is no number": (["--weight-step", "nan"], 2, "step size"),
     "unknown layout": (["--layout", "sideways"], 2, "sideways"),
 }
 
 
-@pytest.mark.parametrize("case", WRONG_FINDS)
+OPEN_FINDS = ("an unknown device", "an infinite step", "a step that is no number")
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, marks=OPEN if case in OPEN_FINDS else ()) for case in WRONG_FINDS])
 def test_a_wrong_request_to_find(case: str, place: Path, tmp_path: Path) -> None:
     more, code, word = WRONG_FINDS[case]
     require_sentence(invoke(*find(place, tmp_path / "out.ticket", *more)), code, word)
@@ -478,14 +486,24 @@ def test_checkpoints_are_neither_ignored_nor_guessed(place: Path, tmp_path: Path
     checkpoint = tmp_path / "out.ticket.checkpoint"
     checkpoint.write_bytes(b"of an interrupted search")
     require_sentence(invoke(*find(place, output)), 2, checkpoint, "--resume")
-    require_sentence(invoke(*find(place, output, "--resume")), 1, checkpoint, "cannot be resumed")
     assert listing(tmp_path) == {"out.ticket.checkpoint": b"of an interrupted search"}
 
 
-def test_a_checkpoint_of_another_network_or_search_is_refused(place: Path, tmp_path: Path) -> None:
-    from edgeticket.data import load
-    from edgeticket.settings import Settings
+@OPEN
+def test_a_damaged_checkpoint_is_refused_and_stays(place: Path, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    checkpoint = tmp_path / "out.ticket.checkpoint"
+    torch.save({"other": 1}, tmp_path / "foreign")
+    torch.save([1], tmp_path / "list")
+    contents = [b"junk", b"", (tmp_path / "foreign").read_bytes(), (tmp_path / "list").read_bytes()]
+    for content in contents:
+        checkpoint.write_bytes(content)
+        done = invoke(*find(place, tmp_path / "out.ticket", "--resume"))
+        require_sentence(done, 1, checkpoint, "cannot be resumed")
+        assert checkpoint.read_bytes() == content
 
+
+def test_a_checkpoint_of_another_network_or_search_is_refused(place: Path, tmp_path: Path) -> None:
     arguments, output = find(place, tmp_path / "out.ticket"), tmp_path / "out.ticket"
     from edgeticket.find import find as search
     from edgeticket.find import network_plan

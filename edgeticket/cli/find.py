@@ -20,7 +20,12 @@ from edgeticket.files import check_free
 )
 @click.option("--images", type=int, help="Learn from the first so many training examples.")
 @click.option("--density", default="0.5", show_default=True, help="Kept weights / fan-in, e.g. 0.1 or 0.1,conv1=0.5.")
-@click.option("--edges", default=1, show_default=True, help="Random edges per connection; density counts edges.")
+@click.option(
+    "--edges",
+    default="1",
+    show_default=True,
+    help="Random edges a connection, e.g. 3 or 1,conv1=4; density counts them.",
+)
 @click.option("--keep", default=1.0, show_default=True, help="Fraction of channels that stay.")
 @click.option("--align", default=8, show_default=True, help="Kept widths are multiples of this.")
 @click.option("--seed", default=0, show_default=True, help="Of the random network, in [0, 2^64), and of the search.")
@@ -37,7 +42,7 @@ from edgeticket.files import check_free
 )
 @click.option("--method", default="edge_popup", show_default=True, help="Search method, or the path to a .py file.")
 @click.option("--score-step", default=0.5, show_default=True, help="Step size of the scores.")
-@click.option("--weight-step", default=0.1, show_default=True, help="Step size of learned layers.")
+@click.option("--weight-step", default=0.5, show_default=True, help="Step size of learned layers.")
 @click.option("--float-step", default=0.1, show_default=True, help="Step size of --float-control.")
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
 @click.option(

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from edgeticket.errors import EdgeTicketError
 from edgeticket.files import write_atomic
-from edgeticket.masked import LearnedWeight, MaskedNet, MaskedWeight, _Norm
+from edgeticket.masked import LearnedWeight, MaskedNet, MaskedWeight, Norm, outputs, prepare
 from edgeticket.plan import Kept
 from edgeticket.ticket import Input
 
@@ -134,7 +134,7 @@ class _Run:
         for group in self.optimizer.param_groups:
             group["lr"] = group["base"] * 0.5 * (1 + math.cos(math.pi * self.step / job.total))
         net.train()
-        loss = F.cross_entropy(net(prepare(x, job)), y)
+        loss = F.cross_entropy(net(prepare(x, job.input)), y)
         self.optimizer.zero_grad()
         loss.backward()
         if job.shrink_at and self.step < max(job.shrink_at):
@@ -210,37 +210,22 @@ def _tensors(job: Job, part: tuple[np.ndarray, np.ndarray]) -> tuple[Tensor, Ten
     return torch.from_numpy(part[0]).to(job.device), torch.from_numpy(part[1]).to(job.device)
 
 
-def prepare(raw: Tensor, job: Job) -> Tensor:
-    """float32 network input; images in the memory order that convolutions like."""
-    offset = torch.tensor(job.input.offset, device=raw.device).view(-1, *[1] * (raw.dim() - 2))
-    x = (raw.float() - offset) * job.input.step
-    return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
-
-
-@torch.no_grad()
-def outputs(net: MaskedNet, raw: np.ndarray, job: Job, batch: int = 500) -> np.ndarray:
-    """float32 outputs in eval mode."""
-    net.eval()
-    parts = [torch.from_numpy(raw[i : i + batch]).to(job.device) for i in range(0, len(raw), batch)]
-    return np.concatenate([net(prepare(part, job)).cpu().numpy() for part in parts])
-
-
 def accuracy(net: MaskedNet, job: Job) -> float:
     """On some of the select part, with quick norm statistics: good enough to watch, recomputed properly at the end."""
     recalibrate(net, torch.from_numpy(job.train[0][:WATCHED]).to(job.device), job)
     x, y = (values[:WATCHED] for values in job.select)
-    return float((outputs(net, x, job).argmax(1) == y).mean())
+    return float((outputs(net, x, job.input).argmax(1) == y).mean())
 
 
 @torch.no_grad()
 def recalibrate(net: MaskedNet, raw: Tensor, job: Job) -> None:
     """Norm statistics of the net as it is: the plain average over batches of `raw`."""
-    norms = [module for module in net.modules() if isinstance(module, _Norm)]
+    norms = [module for module in net.modules() if isinstance(module, Norm)]
     net.train()
     for norm in norms:
         norm.seen = 0
     for part in raw.split(min(500, len(raw))):
         if len(part) > 1:
-            net(prepare(part, job))
+            net(prepare(part, job.input))
     for norm in norms:
         norm.seen = None
