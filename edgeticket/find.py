@@ -32,7 +32,7 @@ CALIBRATION_IMAGES = 1024
 
 @dataclass(frozen=True)
 class Result:
-    """One trained network on the certify set. `seconds` is CPU time of this process, all threads together."""
+    """One trained network on the certify set. `seconds` is CPU time, all threads and resumed processes together."""
 
     name: str
     correct: np.ndarray  # bool per certify example
@@ -174,7 +174,7 @@ class _Session:
         start = time.process_time()
         load("search", settings.method).search(job, settings, self.checkpoint)
         ticket = self._finish(job, edges, settings)
-        seconds = time.process_time() - start
+        seconds = job.seconds + time.process_time() - start
         model = compact(ticket)
         proof = self.data.select[0][:PROOF_IMAGES]
         difference = require_equal(
@@ -201,7 +201,7 @@ class _Session:
             self.data.task,
         )
         model = replace(model, quant=calibrate(model, self.data.train[0][:CALIBRATION_IMAGES]))
-        return model, self._result("float", job, "trained float32", time.process_time() - start)
+        return model, self._result("float", job, "trained float32", job.seconds + time.process_time() - start)
 
     def _result(self, name: str, job: Job, purity: str, seconds: float) -> Result:
         x, y = self.data.certify

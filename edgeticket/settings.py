@@ -1,8 +1,9 @@
 """What one search is asked to do, checked once; nothing here needs torch."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from math import prod
+from math import inf, prod
 from typing import Any
 
 from edgeticket.errors import UsageError
@@ -45,7 +46,8 @@ class Settings:
             "--batch": self.batch >= 2,
             "--signs": self.signs in ("seed", "learned"),
             "--threads": self.threads >= 1,
-            "a step size": min(self.score_step, self.weight_step, self.float_step) > 0,
+            "a step size": all(0 < step < inf for step in (self.score_step, self.weight_step, self.float_step)),
+            "--device": re.fullmatch(r"cpu|cuda(:\d+)?", self.device) is not None,
         }
         for name, good in checks.items():
             if not good:

@@ -10,7 +10,7 @@ import onnx
 import onnxruntime
 from onnx import helper, numpy_helper
 
-from edgeticket.errors import UnsupportedError
+from edgeticket.errors import EdgeTicketError, UnsupportedError
 
 KEPT_BY_DESIGN = frozenset({"DequantizeLinear", "QuantizeLinear"})  # int8 runtimes want them beside the weights
 
@@ -35,7 +35,13 @@ def optimised(content: bytes) -> onnx.ModelProto:
     """The graph that ONNX Runtime makes of a model, fused and laid out for this machine."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "optimised.onnx"
-        session(content, optimised=path)
+        try:
+            session(content, optimised=path)
+        except UnsupportedError as error:
+            session(content)  # raises where the model is at fault, and not the disk
+            raise EdgeTicketError(
+                f"cannot write to {folder}: {error}: free some space there, or name another folder in TMPDIR"
+            ) from error
         return onnx.load(path)
 
 

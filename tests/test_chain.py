@@ -88,13 +88,14 @@ def test_the_report_is_a_line_a_step(whole: tuple[Path, Result]) -> None:
     assert told["find"]["results"][0]["correct"] == told["verify"]["accuracy"][0]["correct"]
 
 
-def test_the_resolved_config_has_every_choice_and_gives_the_same_run(whole: tuple[Path, Result]) -> None:
+def test_the_resolved_config_has_every_choice_and_is_a_config(whole: tuple[Path, Result]) -> None:
     folder, _ = whole
     resolved = yaml.safe_load((folder / "config.yaml").read_text())
     assert resolved["find"]["keep"] == 0.5
     assert resolved["find"]["density"] == 0.5  # a default
     assert resolved["find"]["control"] is True
     assert set(resolved) == chain.KEYS
+    assert chain.read_config(folder / "config.yaml").resolved() == resolved
 
 
 def test_json(tmp_path: Path, whole: tuple[Path, Result]) -> None:

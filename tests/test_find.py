@@ -130,6 +130,8 @@ def test_interrupted_and_resumed_is_the_same_file(digits: Data, keep: float, tmp
     resumed = find(plan, digits, settings, float_control=True, checkpoint=path)
     assert resumed.ticket.to_bytes() == whole.ticket.to_bytes()
     assert [r.accuracy for r in resumed.results] == [r.accuracy for r in whole.results]
+    finished = find(plan, digits, settings, float_control=True, checkpoint=path)
+    assert finished.results[0].seconds > resumed.results[0].seconds / 2  # what the stopped processes spent counts
 
 
 def test_checkpoint_of_another_search_is_refused(digits: Data, tmp_path) -> None:

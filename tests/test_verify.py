@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from math import comb
 from pathlib import Path
 
@@ -32,6 +33,7 @@ ROOT = Path(__file__).parent.parent
 CASE = CASES["plain, 3 edges"]
 STORED = {name: {"weights": name} for name in ("fp32", "cast8", "trit5", "seed")}
 EXPORTS = {**STORED, "int8": {"precision": "int8"}}
+TORCH = "passed" if find_spec("torch") else "not run"
 WRONG = 7  # examples of the certify part with another label than the network's answer
 
 
@@ -101,7 +103,7 @@ def test_every_link_passes_for_what_was_exported(place: Place) -> None:
         "int8.onnx": "passed",
         "int8.onnx: largest code difference of a layer": "passed",
         "int8.onnx: equal answers": "passed",
-        "masked torch network": "not run",
+        "masked torch network": TORCH,
     }
     assert found.passed
     found.require()
@@ -315,9 +317,22 @@ def test_a_runtime_that_strays_from_the_integer_network_fails(place: Place, monk
     ]
 
 
+def test_a_torch_network_that_computes_something_else_fails(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torch")
+    from edgeticket import masked
+
+    real = masked.of_ticket
+    monkeypatch.setattr(masked, "of_ticket", lambda ticket: real(replace(ticket, seed=ticket.seed + 1)))
+    done = place.command(place.folder / "fp32.onnx")
+    assert done.exit_code == 4
+    assert done.stderr.startswith("Error: masked torch network is not the compacted network: ")
+    (link,) = failed(place.verify(place.folder / "fp32.onnx"))
+    assert link.measured > link.allowed
+
+
 def test_what_was_not_run_is_said_and_never_passes(place: Place) -> None:
     found = place.verify()
-    assert outcomes(found) == {"compacted network": "passed", "masked torch network": "not run", "ONNX": "not run"}
+    assert outcomes(found) == {"compacted network": "passed", "masked torch network": TORCH, "ONNX": "not run"}
     assert "  not run  ONNX = the compacted network (no ONNX file was given)" in found.text().splitlines()
     none = replace(found, links=tuple(link for link in found.links if link.outcome == "not run"))
     assert none.links
@@ -386,3 +401,4 @@ def test_without_torch(place: Place) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.count("  passed ") == 8
+    assert "  not run  masked torch network = the compacted network (torch is not installed" in done.stdout

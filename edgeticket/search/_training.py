@@ -53,6 +53,7 @@ class Job:
     steps_by_kind: dict[str, float] = field(default_factory=dict)  # step size of "score" and "weight" tensors
     weight_decay: dict[str, float] = field(default_factory=dict)
     shrink_at: dict[int, Callable[[MaskedNet, np.ndarray], Kept]] = field(default_factory=dict)
+    seconds: float = 0.0  # CPU time of earlier processes, where this one resumed
 
     @property
     def total(self) -> int:
@@ -72,13 +73,14 @@ class Checkpoint:
         assert self.path is not None
         try:
             content = torch.load(self.path, weights_only=True)
-        except Exception as error:
+            key, phases = content["key"], content["phases"]
+        except Exception as error:  # torch raises many types, with texts of many lines
             raise EdgeTicketError(
-                f"{self.path}: cannot be resumed from ({error}): delete it and start again"
+                f"{self.path}: damaged or no checkpoint, it cannot be resumed from: delete it and start again"
             ) from error
-        if content["key"] != self.key:
+        if key != self.key:
             raise EdgeTicketError(f"{self.path} belongs to a search with other settings: repeat those, or delete it")
-        self.phases = content["phases"]
+        self.phases = phases
 
     def put(self, phase: str, state: Callable[[], dict[str, Any]], now: bool) -> None:
         if self.path is None or (not now and time.monotonic() - self.saved < self.seconds):
@@ -125,6 +127,7 @@ class _Run:
         self.job, self.optimizer, self.importance = job, optimizer, importance
         self.step, self.accuracy = 0, None  # type: int, float | None
         self.epoch_steps = job.total // job.epochs
+        self.start = time.process_time()
 
     def one_step(self, x: Tensor, y: Tensor) -> None:
         job, net = self.job, self.job.net
@@ -154,6 +157,7 @@ class _Run:
         return {
             "step": self.step,
             "accuracy": self.accuracy,
+            "seconds": self.job.seconds + time.process_time() - self.start,
             "kept": {name: torch.from_numpy(kept.copy()) for name, kept in self.job.net.kept.items()},
             "net": {name: tensor.clone() for name, tensor in self.job.net.state_dict().items()},
             "momentum": [self.optimizer.state.get(p, {}).get("momentum_buffer") for p in parameters],
@@ -169,7 +173,7 @@ class _Run:
             if momentum is not None:
                 self.optimizer.state[parameter]["momentum_buffer"] = momentum.to(parameter.device)
         self.importance[:] = state["importance"].numpy()
-        self.step, self.accuracy = state["step"], state["accuracy"]
+        self.step, self.accuracy, self.job.seconds = state["step"], state["accuracy"], state["seconds"]
 
 
 def _optimizer(job: Job) -> torch.optim.SGD:
