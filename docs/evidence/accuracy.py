@@ -1,7 +1,7 @@
 """Accuracy figures of docs/evidence.md: every row is a command that anyone can type. Resumable, row by row.
 
 python docs/evidence/accuracy.py            run what is missing, then write docs/evidence.md
-python docs/evidence/accuracy.py --table    only write the table
+python docs/evidence/accuracy.py ROW ...    the same for these rows alone (two processes may share the work)
 """
 
 import json
@@ -26,7 +26,7 @@ ROWS = {
     "wide": "-m conv:32,64,64 --density 0.1",
     "signs": "-m conv:16,32,32 --density 0.5 --signs learned --float-control --float-step 0.2",
     "pure": "-m conv:16,32,32 --density 0.5 --pure --float-control --float-step 0.05",
-    "edges": "-m conv:16,32,32 --density 0.166667 --edges 3",
+    "edges": "-m conv:16,32,32 --density 0.166667 --edges 3 --float-control --float-step 0.5",
     "keep": "-m conv:64,128,128 --keep 0.25 --density 0.5",
 }
 
@@ -34,10 +34,11 @@ ROWS = {
 def main() -> None:
     RUNS.mkdir(parents=True, exist_ok=True)
     done = {(row["row"], row["seed"], row["arguments"]) for row in results()}
-    for seed in SEEDS if "--table" not in sys.argv else ():
-        for name, arguments in ROWS.items():
-            if (name, seed, arguments) not in done:
-                run(name, seed, arguments)
+    wanted = sys.argv[1:] or list(ROWS)
+    for seed in SEEDS:
+        for name in wanted:
+            if (name, seed, ROWS[name]) not in done:
+                run(name, seed, ROWS[name])
     TABLE.write_text(table())
 
 
