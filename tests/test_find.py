@@ -167,7 +167,7 @@ def test_wrong_requests_say_what_to_do(digits: Data) -> None:
 
 @pytest.mark.slow
 def test_killed_at_random_times_resumes_to_the_same_bytes(tmp_path) -> None:
-    """SIGKILL and SIGINT of the real command; the checkpoint is never unreadable."""
+    """SIGINT, SIGKILL and SIGTERM of the real command, at start-up too; the checkpoint is never unreadable."""
     command = [sys.executable, "-m", "edgeticket", "find", "-d", "digits", "-m", "conv:16,32,32", "--epochs", "60"]
     subprocess.run([*command, "-o", tmp_path / "whole.ticket"], check=True, capture_output=True)
     output, rng = tmp_path / "cut.ticket", np.random.default_rng(0)
@@ -179,8 +179,8 @@ def test_killed_at_random_times_resumes_to_the_same_bytes(tmp_path) -> None:
             process.wait(timeout=2.5 + 2 * rng.random())
             break
         except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL if trial % 2 else signal.SIGINT)
-            assert process.wait(timeout=30) in (130, -signal.SIGKILL)
+            process.send_signal((signal.SIGINT, signal.SIGKILL, signal.SIGTERM)[trial % 3])
+            assert process.wait(timeout=30) in (130, -signal.SIGKILL, -signal.SIGTERM)
     if not output.exists():
         resume = ["--resume"] if output.with_name("cut.ticket.checkpoint").exists() else []
         subprocess.run([*command, "-o", output, *resume], check=True, capture_output=True)

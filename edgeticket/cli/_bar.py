@@ -1,5 +1,6 @@
-"""The progress bar of long work, on stderr."""
+"""The progress bar of long work, on stderr, and a stop between two steps on Ctrl-C or SIGTERM."""
 
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -7,30 +8,54 @@ from typing import Any
 
 import click
 
+DRAW_EVERY = 20  # steps
+
 
 @contextmanager
 def bar() -> Iterator[Callable[[Any], None]]:
-    """A function that takes `Progress`: a bar per phase, with ETA, loss and accuracy; silent where stderr is no terminal."""
-    stream = sys.stderr
+    """A function that takes `Progress`: a bar per phase, with ETA, loss and accuracy; silent where stderr is no terminal.
+
+    While a phase runs, SIGINT and SIGTERM are kept until the function is next called: it then raises KeyboardInterrupt, at a
+    moment when the search can be saved.
+    """
     bars: dict[str, Any] = {}
     with ExitStack() as stack:
 
         def report(progress: Any) -> None:
             if progress.phase not in bars:
                 stack.close()
-                bars[progress.phase] = stack.enter_context(
-                    click.progressbar(
-                        length=progress.steps,
-                        label=f"{progress.phase:13}",
-                        file=stream,
-                        hidden=not stream.isatty(),
-                        item_show_func=_describe,
-                    )
-                )
-            current = bars[progress.phase]
-            current.update(progress.step - current.pos, progress)
+                bars[progress.phase] = stack.enter_context(_bar(progress)), stack.enter_context(_held_signals())
+            current, signals = bars[progress.phase]
+            if progress.step % DRAW_EVERY == 0 or progress.step == progress.steps:
+                current.update(progress.step - current.pos, progress)
+            if progress.step == progress.steps:
+                stack.close()
+            if signals:
+                raise KeyboardInterrupt
 
         yield report
+
+
+def _bar(progress: Any) -> Any:
+    return click.progressbar(
+        length=progress.steps,
+        label=f"{progress.phase:13}",
+        file=sys.stderr,
+        hidden=not sys.stderr.isatty(),
+        item_show_func=_describe,
+    )
+
+
+@contextmanager
+def _held_signals() -> Iterator[list[int]]:
+    """A list that fills with the signals that came."""
+    came: list[int] = []
+    old = {number: signal.signal(number, lambda n, _: came.append(n)) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield came
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
 
 
 def _describe(progress: Any) -> str:

@@ -21,12 +21,13 @@ from edgeticket.ticket import Input
 
 NORM_IMAGES = 20_000
 WATCHED = 1000
+LOSS_EVERY = 20  # steps: reading it makes a GPU wait
 SMALL_STEP = 0.05  # scales and biases
 
 
 @dataclass(frozen=True)
 class Progress:
-    """After `step` of `steps`; `accuracy` is None until the first epoch is over."""
+    """After `step` of `steps`; `loss` is of a recent step, `accuracy` is None until the first epoch is over."""
 
     phase: str
     step: int
@@ -61,7 +62,7 @@ class Job:
 
 
 class Checkpoint:
-    """A file with the state of every phase; saved at most every `seconds`, and when a phase ends or is interrupted."""
+    """A file with the state of every phase; saved at most every `seconds`, and when a phase ends or `report` stops it."""
 
     def __init__(self, path: Path | None, key: str, seconds: float = 30.0) -> None:
         self.path, self.key, self.seconds = path, key, seconds
@@ -100,22 +101,26 @@ def use_device(device: str, threads: int) -> None:
 
 
 def train(job: Job, checkpoint: Checkpoint) -> None:
-    """Train `job.net` in place; from where the checkpoint left it, if it did. Leaves the net in eval mode, norms recomputed."""
+    """Train `job.net` in place; from where the checkpoint left it, if it did. Leaves the net in eval mode, norms recomputed.
+
+    `job.report` is called between steps, and may raise to stop: only there is the state whole, and saved.
+    """
     net = job.net.to(job.device)
     optimizer = _optimizer(job)
     run = _Run(job, optimizer, np.zeros(1 + max(int(g.ids.max()) for g in net.wide.groups.values())))
     if job.phase in checkpoint.phases:
         run.restore(checkpoint.phases[job.phase])
     x, y = _tensors(job, job.train)
-    try:
-        for order in _orders(job, run.step):
-            run.one_step(x[order], y[order])
-            if run.step % run.epoch_steps == 0 and run.step < job.total:
-                run.accuracy = accuracy(net, job)
-            checkpoint.put(job.phase, run.state, run.step == job.total)
-    except KeyboardInterrupt:
-        checkpoint.put(job.phase, run.state, True)
-        raise
+    for order in _orders(job, run.step):
+        run.one_step(x[order], y[order])
+        if run.step % run.epoch_steps == 0 and run.step < job.total:
+            run.accuracy = accuracy(net, job)
+        try:
+            job.report(Progress(job.phase, run.step, job.total, run.loss, run.accuracy))
+        except BaseException:
+            checkpoint.put(job.phase, run.state, True)
+            raise
+        checkpoint.put(job.phase, run.state, run.step == job.total)
     recalibrate(net, x[:NORM_IMAGES], job)
     net.eval()
 
@@ -125,7 +130,8 @@ class _Run:
 
     def __init__(self, job: Job, optimizer: torch.optim.SGD, importance: np.ndarray) -> None:
         self.job, self.optimizer, self.importance = job, optimizer, importance
-        self.step, self.accuracy = 0, None  # type: int, float | None
+        self.step, self.loss = 0, math.nan
+        self.accuracy: float | None = None
         self.epoch_steps = job.total // job.epochs
         self.start = time.process_time()
 
@@ -144,13 +150,12 @@ class _Run:
             _add_importance(net, self.importance)
         self.optimizer.step()
         self.step += 1
-        if self.step % 20 == 0 or self.step == job.total:
-            value = float(loss.detach())
-            if not math.isfinite(value):
+        if self.step % LOSS_EVERY == 1 or self.step == job.total:
+            self.loss = float(loss.detach())
+            if not math.isfinite(self.loss):
                 raise EdgeTicketError(
-                    f"{job.phase}: the loss became {value} at step {self.step}: try smaller step sizes"
+                    f"{job.phase}: the loss became {self.loss} at step {self.step}: try smaller step sizes"
                 )
-            job.report(Progress(job.phase, self.step, job.total, value, self.accuracy))
 
     def state(self) -> dict[str, Any]:
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
