@@ -167,9 +167,8 @@ class _Session:
         return Job(phase, net, data.train, data.select, data.input, s.seed, s.epochs, s.batch, s.device, self.report)
 
     def ticket(self, phase: str, plan: Plan, settings: Settings) -> tuple[Ticket, Result, float]:
-        edges = settings.edge_counts(plan)
-        learned = settings.learned(plan)
-        choices = Choices(settings.densities(plan), edges, learned, settings.signs == "learned")
+        edges, final = settings.edge_counts(plan), settings.final(plan)
+        choices = Choices(settings.densities(final), edges, settings.learned(final), settings.signs == "learned")
         job = self.job(phase, plan, choices)
         start = time.process_time()
         load("search", settings.method).search(job, settings, self.checkpoint)
@@ -234,7 +233,7 @@ class _Session:
             input=self.data.input,
             quant={name: Quant(1.0, 0) for name in net.wide.shapes},
             task=self.data.task,
-            purity=settings.purity(net.wide),
+            purity=settings.purity(settings.final(net.wide)),
             provenance=_provenance(self.data, settings),
         )
         ticket = remove_dead(ticket)

@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass, field
 from math import inf, prod
 from typing import Any
 
+import numpy as np
+
 from edgeticket.errors import UsageError
 from edgeticket.plan import Plan
 
@@ -117,6 +119,10 @@ class Settings:
         sizes = {name: len(group.ids) for name, group in plan.groups.items() if not group.fixed}
         unit = self.align
         return {name: min(size, max(unit, round(self.keep * size / unit) * unit)) for name, size in sizes.items()}
+
+    def final(self, plan: Plan) -> Plan:
+        """The plan at the widths that `keep` leaves: what densities and learned layers are decided on, as for a control."""
+        return plan.narrow({name: np.arange(len(plan.groups[name].ids)) < n for name, n in self.targets(plan).items()})
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -59,6 +59,12 @@ def test_keep_removes_channels_during_the_search(digits: Data) -> None:
     assert found.verdict() is not None
 
 
+def test_the_shortest_search_still_removes(digits: Data) -> None:
+    plan = network_plan("conv:16,16", digits)
+    ticket = find(plan, digits, replace(QUICK, keep=0.5, epochs=1, batch=1000), control=False).ticket
+    assert ticket.narrow.widths() == {"conv1": 8, "conv2": 8, "head": 10}
+
+
 def test_residual_groups_leave_together(digits: Data) -> None:
     plan = network_plan("resnet8:16,16,16", digits)
     ticket = find(plan, digits, replace(QUICK, keep=0.5, epochs=1), control=False).ticket
@@ -84,6 +90,20 @@ def test_purity_and_learned_layers(digits: Data) -> None:
     assert Settings(learn="conv2").purity(plan) == "P3"
     assert Settings().learned(network_plan("mlp:64,32", digits)) == frozenset()  # its stem is most of its weights
     assert Settings().learned(network_plan("conv:8,16,16", digits)) == {"conv1"}  # with the head it would be over 5 %
+
+
+def test_the_control_differs_in_its_channels_alone(digits: Data) -> None:
+    """Layers are learned, and densities chosen, by the final widths on both sides."""
+    plan = network_plan("conv:32,64,64", digits)
+    found = find(plan, digits, replace(QUICK, keep=0.25, density=0.1, epochs=1))
+    control = found.controls["control"]
+    assert control.learned.keys() == found.ticket.learned.keys() == {"conv1"}  # 5 % of 8-16-16 has no room for the head
+    kept = [
+        {name: mask.reshape(len(mask), -1).sum(1).max() for name, mask in t.masks.items()}
+        for t in (found.ticket, control)
+    ]
+    assert kept[0] == kept[1]
+    assert kept[0]["head"] == 8  # half of 16 inputs, which is fewer than 32
 
 
 def test_float_control_has_the_final_shape(digits: Data) -> None:

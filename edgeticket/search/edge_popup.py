@@ -33,8 +33,8 @@ def _schedule(job: Job, settings: Settings) -> dict[int, Callable[[MaskedNet, np
     def narrower(share: float) -> Callable[[MaskedNet, np.ndarray], Kept]:
         return lambda net, importance: _keep_best(net, importance, final, share, settings.align)
 
-    count = len(SHRINK_AT)
-    return {max(1, round(at * job.total)): narrower((i + 1) / count) for i, at in enumerate(SHRINK_AT)}
+    count, last = len(SHRINK_AT), job.total - 1
+    return {min(max(1, round(at * job.total)), last): narrower((i + 1) / count) for i, at in enumerate(SHRINK_AT)}
 
 
 def _keep_best(net: MaskedNet, importance: np.ndarray, final: dict[str, int], share: float, align: int) -> Kept:
