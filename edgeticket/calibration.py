@@ -1,10 +1,15 @@
 """Ranges of every tensor -> uint8 scale and zero point. Needs neither labels nor torch."""
 
+from dataclasses import replace
+
 import numpy as np
 
+from edgeticket.compact import compact
+from edgeticket.data import Data
+from edgeticket.errors import DataError
 from edgeticket.model import Model
-from edgeticket.reference import run_all
-from edgeticket.ticket import Quant
+from edgeticket.reference import check_raw, run_all
+from edgeticket.ticket import Quant, Ticket
 
 
 def calibrate(model: Model, raw: np.ndarray, batch: int = 256) -> dict[str, Quant]:
@@ -21,3 +26,26 @@ def calibrate(model: Model, raw: np.ndarray, batch: int = 256) -> dict[str, Quan
 def _quant(low: float, high: float) -> Quant:
     scale = float(np.float32(max(high - low, 1e-6) / 255))
     return Quant(scale, int(np.clip(round(-low / scale), 0, 255)))
+
+
+def requantize(ticket: Ticket, data: Data) -> Ticket:
+    """The ticket with the ranges of the training part of `data`, which its provenance names. Raises DataError."""
+    model = compact(ticket)
+    check_data(model, data)
+    made_by = {**ticket.provenance, "requantized": {"data": data.name, "data_digest": data.digest}}
+    return replace(ticket, quant=calibrate(model, data.train[0]), provenance=made_by)
+
+
+def check_data(model: Model, data: Data) -> None:
+    """Raise DataError unless the certify part is what the network's sensor gives and its classes are the outputs."""
+    raw, labels = data.certify
+    check_raw(model.plan, raw)
+    if raw.dtype.name != model.input.dtype:
+        raise DataError(
+            f"data {data.name} are {raw.dtype}, the ticket's sensor gives {model.input.dtype}: give its data"
+        )
+    outputs = model.plan.shapes[model.plan.outputs[0]]
+    if len(outputs) != 1 or labels.max() >= outputs[0]:
+        raise DataError(
+            f"data {data.name} hold label {labels.max()}, the network's output is {outputs}: give the ticket's data"
+        )

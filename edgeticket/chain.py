@@ -12,137 +12,25 @@ bench: {runs: 300}              # the options of `edgeticket bench`
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from edgeticket import plugins
 from edgeticket.bench import bench, table
 from edgeticket.compact import zeroed
+from edgeticket.config import CONFIG, CONTROL, FLOAT, LOG, PARTIAL, REPORT, WIDE, Config
 from edgeticket.data import load
 from edgeticket.describe import describe, describe_text, prove_compact, prove_text
 from edgeticket.errors import EdgeTicketError, UsageError
 from edgeticket.export import export
-from edgeticket.find import Found, find, network_plan
-from edgeticket.settings import Settings
+from edgeticket.find import find, network_plan
+from edgeticket.found import Found
 from edgeticket.verify import verify
 
-KEYS = {"name", "model", "data", "layout", "images", "find", "export", "bench"}
-FLAGS = {"control": True, "float_control": False}
-WIDE, CONTROL, FLOAT = "unremoved.onnx", "control.onnx", "float.onnx"
-CONFIG, REPORT, LOG = "config.yaml", "report.jsonl", "log.txt"
-PARTIAL = ".partial"
-
-
-@dataclass(frozen=True)
-class Config:
-    name: str
-    model: str
-    data: str
-    layout: str
-    images: int | None
-    find: Mapping[str, Any]
-    export: Mapping[str, Mapping[str, Any]]
-    bench: Mapping[str, Any]
-
-    @property
-    def settings(self) -> Settings:
-        given = {key: value for key, value in self.find.items() if key not in FLAGS}
-        return Settings.parse(**{"density": Settings.density, "edges": Settings.edges, **given})
-
-    def flag(self, name: str) -> bool:
-        return bool(self.find.get(name, FLAGS[name]))
-
-    def resolved(self) -> dict[str, Any]:
-        """Every choice, the defaults too."""
-        flags = {name: self.flag(name) for name in FLAGS}
-        return {
-            "name": self.name,
-            "model": self.model,
-            "data": self.data,
-            "layout": self.layout,
-            "images": self.images,
-            "find": {**self.settings.words(), **flags},
-            "export": {name: dict(options) for name, options in self.export.items()},
-            "bench": dict(self.bench),
-        }
-
-
-def read_config(path: Path) -> Config:
-    """Raises UsageError for a file that is not such a mapping, and for unknown keys."""
-    try:
-        given = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"{path}: cannot be read as YAML: {error}") from error
-    if not isinstance(given, dict) or set(given) - KEYS:
-        unknown = ", ".join(sorted(map(str, set(given) - KEYS))) if isinstance(given, dict) else "no mapping at all"
-        raise UsageError(f"{path}: {unknown}: the keys are {', '.join(sorted(KEYS))}")
-    exports = given.get("export", {f"{path.stem}.onnx": {}})
-    sections = {"find": given.get("find", {}), "export": exports, "bench": given.get("bench", {})}
-    if isinstance(exports, dict):
-        sections |= {f"export {name}": {} if options is None else options for name, options in exports.items()}
-    for key, section in sections.items():
-        if not isinstance(section, dict):
-            raise UsageError(f"{path}: {key} is not a mapping of options")
-    config = Config(
-        str(given.get("name", path.stem)),
-        str(given.get("model", "conv")),
-        str(given.get("data", "digits")),
-        str(given.get("layout", "auto")),
-        given.get("images"),
-        given.get("find", {}),
-        {str(name): options or {} for name, options in exports.items()},
-        given.get("bench", {}),
-    )
-    _check_names(path, config)
-    _check_options(path, config)
-    return config
-
-
-def _check_names(path: Path, config: Config) -> None:
-    own = {WIDE, CONTROL, FLOAT, CONFIG, REPORT, LOG, f"{config.name}.ticket", f"{config.name}.ticket.checkpoint"}
-    for name in (config.name, *config.export):
-        plain = name and Path(name).name == name and name.isprintable() and not name.startswith(".")
-        if not plain or name in own or name.endswith(PARTIAL):
-            raise UsageError(f"{path}: {name!r} cannot be the name of an output here")
-
-
-def _check_options(path: Path, config: Config) -> None:
-    """Every option exists and is of its kind: a long search must not end in a spelling mistake."""
-    search = {name: option.default for name, option in signature(Settings).parameters.items()}
-    search |= {"density": "0.5", "edges": "1", "pure": False, **FLAGS}
-    del search["layer_density"], search["layer_edges"]
-    measure = {name: option.default for name, option in signature(bench).parameters.items() if name != "paths"}
-    sections = [("find", config.find, search), ("bench", config.bench, measure)]
-    for name, options in config.export.items():
-        exporter = plugins.load("exporters", str(options.get("format", "onnx")))
-        known = {"format": "onnx", "align": 8}
-        known |= {
-            key: p.default for key, p in signature(exporter.export).parameters.items() if p.kind == p.KEYWORD_ONLY
-        }
-        sections.append((f"export {name}", options, known))
-    for section, options, known in sections:
-        for key, value in options.items():
-            if key not in known:
-                raise UsageError(f"{path}: {section} has no option {key!r}: it has {', '.join(known)}")
-            if not _fits(value, known[key]) and not (key in ("density", "edges") and _fits(value, 0.5)):
-                raise UsageError(f"{path}: {section}: {key} cannot be {value!r}")
-    if config.images is not None and not _fits(config.images, 1):
-        raise UsageError(f"{path}: images cannot be {config.images!r}: give a whole number")
-    _ = config.settings  # raises for values out of their ranges
-
-
-def _fits(value: Any, default: Any) -> bool:
-    """Whether a value is of an option's kind, by its default; None stands for a number that may be left out."""
-    if default is None:
-        return value is None or _fits(value, 0.5)
-    if isinstance(value, bool) or isinstance(default, bool):
-        return isinstance(value, bool) and isinstance(default, bool)
-    return isinstance(value, int | float if isinstance(default, float) else type(default))
+SEARCH = "search.json"
 
 
 def steps(config: Config) -> Iterator[str]:
@@ -152,9 +40,10 @@ def steps(config: Config) -> Iterator[str]:
     yield "compact  proof that removal changed nothing"
     for name, options in config.export.items():
         yield f"export   {name} {json.dumps(options)}"
-    others = [WIDE, *([CONTROL] if config.flag("control") else []), *([FLOAT] if config.flag("float_control") else [])]
+    others = [WIDE, *([CONTROL] if config.flag("control") and config.settings.keep < 1 else [])]
+    others += [FLOAT] if config.flag("float_control") else []
     yield f"export   to compare with: {', '.join(others)}"
-    yield "verify   every file against the ticket, and its accuracy on the certify part"
+    yield "verify   the exported files against the ticket, and their accuracy on the certify part"
     yield f"bench    all of them in turns, ratios to {WIDE}"
 
 
@@ -202,6 +91,7 @@ def _work(config: Config, partial: Path, say: Callable[[str], None], report: Cal
     reports = bench([partial / WIDE, *files], **config.bench)
     log.add("bench", [one.to_json() for one in reports], table(reports))
     _checkpoint(ticket).unlink(missing_ok=True)
+    (partial / SEARCH).unlink()
 
 
 def _checkpoint(ticket: Path) -> Path:
@@ -225,12 +115,13 @@ def _put_in_place(partial: Path, target: Path) -> None:
 
 
 def _start(partial: Path, config: Config) -> None:
-    """A partial folder is gone on with only if it was made by the same config."""
-    text, file = yaml.safe_dump(config.resolved(), sort_keys=False), partial / CONFIG
-    if file.exists() and file.read_text(encoding="utf-8") != text:
+    """A partial folder is gone on with only if its search was the same."""
+    search, known = json.dumps(config.search()), partial / SEARCH
+    if not known.exists() or known.read_text(encoding="utf-8") != search:
         shutil.rmtree(partial)
         partial.mkdir()
-    file.write_text(text, encoding="utf-8")
+    known.write_text(search, encoding="utf-8")
+    (partial / CONFIG).write_text(yaml.safe_dump(config.resolved(), sort_keys=False), encoding="utf-8")
     for old in (REPORT, LOG):
         (partial / old).unlink(missing_ok=True)
 

@@ -2,13 +2,13 @@
 
 `train` is learned from, `select` chooses, `certify` is touched by neither and backs every claim. With a test set, certify is
 all of it and select 20 % of the training set; without, certify is 20 % too. Which part an example goes to is a hash of its
-index, or of its group (a part, a lot) where groups are given: the same on every machine, and unchanged when examples are
-appended. Nothing here touches a network.
+index: the same on every machine, and unchanged when examples are appended. Where groups (a part, a lot) are given, each goes
+whole to one part (datasets/split.py). Nothing here touches a network.
 """
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite, sqrt
 from pathlib import Path
@@ -17,18 +17,18 @@ from typing import Any
 import numpy as np
 
 from edgeticket.datasets import digits, fashion_mnist, folder, function, npz
-from edgeticket.datasets.arrays import LAYOUTS, Arrays, Part, check
+from edgeticket.datasets.arrays import Part, blocks, check
+from edgeticket.datasets.forms import FORMS, LAYOUT_HELP, LAYOUT_LINES, LAYOUTS
 from edgeticket.datasets.raw import Raw
-from edgeticket.errors import DataError, UsageError
+from edgeticket.datasets.split import MIN_PART, split
+from edgeticket.datasets.survey import channels, warnings
+from edgeticket.errors import DataError, InsufficientDataError, UsageError
 from edgeticket.ticket import Input
 
-__all__ = ["LAYOUTS", "Data", "load", "names", "summary"]
+__all__ = ["FORMS", "LAYOUTS", "LAYOUT_HELP", "LAYOUT_LINES", "Data", "load", "names", "summary"]
 
-SHARE = 0.2
-MIN_PART = 2
 PARTS = ("train", "select", "certify")
 _NAMED = {"digits": digits, "fashion-mnist": fashion_mnist}
-_FORMS = "FILE.npz, a folder with a sub-folder of images per class, or FILE.py:FUNCTION"
 
 
 @dataclass(frozen=True)
@@ -51,24 +51,25 @@ def names() -> list[tuple[str, str]]:
     return [(name, module.LINE) for name, module in _NAMED.items()]
 
 
-def load(source: str, *, layout: str = "auto", images: int | None = None) -> Data:
+def load(source: str | os.PathLike[str], *, layout: str = "auto", images: int | None = None) -> Data:
     """Data by name, from an .npz, a folder of images or `file.py:function`.
 
     `layout` (one of LAYOUTS) says how arrays are stored; `images` keeps the first so many of the training part, the rest stays
-    unused. Raises DataError for anything missing, damaged or unfit, UsageError for options that fit nothing.
+    unused. Raises DataError for anything missing, damaged or unfit, InsufficientDataError where a part gets too few examples,
+    UsageError for options that fit nothing.
     """
+    source = os.fspath(source)
     if images is not None and images < 1:
         raise UsageError(f"images = {images}: use at least 1, or leave it out")
     try:
         raw = _read(source)
         arrays = check(raw, layout)
-        parts = _split(arrays)
-        _require(parts, arrays.classes)
+        parts = split(arrays)
         train = (parts["train"][0][:images], parts["train"][1][:images])
         _require_two(train)
         input_map = _input(train[0])
-    except DataError as error:
-        raise DataError(f"data {source}: {error}") from error
+    except (DataError, InsufficientDataError) as error:
+        raise type(error)(f"data {source}: {error}") from error
     except OSError as error:
         raise DataError(
             f"data {source}: cannot be read ({error.strerror}): check the path and its permissions"
@@ -81,15 +82,21 @@ def load(source: str, *, layout: str = "auto", images: int | None = None) -> Dat
 
 
 def summary(data: Data) -> dict[str, Any]:
-    """What `edgeticket data check` shows, ready for JSON. `classes`: name -> examples in train, select, certify."""
-    counts = [np.bincount(getattr(data, part)[1], minlength=len(data.classes)).tolist() for part in PARTS]
+    """What `edgeticket data check` shows, ready for JSON. `classes`: name -> examples in train, select, certify.
+
+    `channels`: `mean` and `spread` of each over train, as the sensor gives them. `warnings`: what makes a result doubtful.
+    """
+    parts = {part: getattr(data, part) for part in PARTS}
+    counts = [np.bincount(y, minlength=len(data.classes)).tolist() for _, y in parts.values()]
     return {
         "name": data.name,
         "task": data.task,
         "shape": list(data.train[0].shape[1:]),
-        "sizes": {part: len(getattr(data, part)[1]) for part in PARTS},
+        "sizes": {part: len(y) for part, (_, y) in parts.items()},
         "classes": dict(zip(data.classes, map(list, zip(*counts, strict=True)), strict=True)),
         "input": {"dtype": data.input.dtype, "offset": list(data.input.offset), "step": data.input.step},
+        "channels": channels(data.train[0]),
+        "warnings": warnings(parts, data.classes),
         "digest": data.digest,
         "note": data.note,
     }
@@ -105,38 +112,7 @@ def _read(source: str) -> Raw:
         return npz.read(path)
     if source and os.path.isdir(source):  # never raises, unlike Path.is_dir
         return folder.read(path)
-    raise DataError(f"no such data: known names are {', '.join(_NAMED)}; otherwise give {_FORMS}")
-
-
-def _split(arrays: Arrays) -> Mapping[str, Part]:
-    """The three parts, copied."""
-    x, y = arrays.train
-    place = _places(np.arange(len(y)) if arrays.groups is None else arrays.groups)
-    cut = 0.0 if arrays.test else SHARE
-    chosen = {"train": place >= cut + SHARE, "select": (place >= cut) & (place < cut + SHARE), "certify": place < cut}
-    parts = {part: (x[mask], y[mask]) for part, mask in chosen.items()}
-    return parts if arrays.test is None else parts | {"certify": arrays.test}
-
-
-def _places(ids: np.ndarray) -> np.ndarray:
-    """A number in [0, 1) per id from its SHA-256, equal ids alike."""
-    unique, where = np.unique(ids, return_inverse=True)
-    hashes = [hashlib.sha256(str(name).encode()).digest()[:8] for name in unique.tolist()]
-    return np.array([int.from_bytes(h, "big") / 2**64 for h in hashes])[where]
-
-
-def _require(parts: Mapping[str, Part], classes: tuple[str, ...]) -> None:
-    for name, (_, y) in parts.items():
-        if len(y) < MIN_PART:
-            raise DataError(f"only {len(y)} examples (or groups of them) fall into the part {name}: give more of them")
-    counts = np.bincount(parts["train"][1], minlength=len(classes))
-    if (counts > 0).sum() < 2:
-        raise DataError("the training part holds only one class: classification needs two or more")
-    for empty in np.flatnonzero(counts == 0)[:1]:
-        raise DataError(
-            f"class {empty} ({classes[empty]}) has no example in the training part: number the classes from 0 without gaps, "
-            "or add examples of it"
-        )
+    raise DataError(f"no such data: known names are {', '.join(_NAMED)}; otherwise give {', '.join(FORMS)}")
 
 
 def _require_two(train: Part) -> None:
@@ -162,22 +138,16 @@ def _input(x: np.ndarray) -> Input:
     return Input(x.dtype.name, tuple(offset), step)
 
 
-def _blocks(x: np.ndarray) -> Iterator[np.ndarray]:
-    """Rows of `x`, about a million values at a time, so that wide copies of them stay small."""
-    rows = max(1, (len(x) << 20) // x.size)
-    yield from (x[row : row + rows] for row in range(0, len(x), rows))
-
-
 def _deviation(x: np.ndarray, offset: list[float]) -> float:
     """Standard deviation of floats about their channel's offset, over everything."""
     centre = np.reshape(np.array(offset), (-1, *[1] * (x.ndim - 2)))
-    return sqrt(sum(float(((block - centre) ** 2).sum()) for block in _blocks(x)) / x.size)
+    return sqrt(sum(float(((block - centre) ** 2).sum()) for block in blocks(x)) / x.size)
 
 
 def _moments(x: np.ndarray) -> tuple[float, float]:
     """Mean and standard deviation of integers, from exact sums: alike on every machine."""
     total = squares = 0
-    for block in _blocks(x):
+    for block in blocks(x):
         wide = block.astype(np.int64).ravel()
         total += int(wide.sum())
         squares += int(wide @ wide)

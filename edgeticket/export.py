@@ -30,7 +30,7 @@ def export(
     EquivalenceError. An exporter without `prove` leaves that to `edgeticket verify`. UsageError when `path` exists without
     `overwrite` or the exporter has no such option. On any error `path` is as it was.
     """
-    check_free(path, overwrite)
+    check_free(path, overwrite, folder=None)
     if align < 1:
         raise UsageError(f"align {align}: 1 leaves channel counts as they are, 8 rounds them up to multiples of 8")
     exporter = plugins.load("exporters", format)

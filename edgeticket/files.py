@@ -1,6 +1,7 @@
 """Writing files so that a reader, a power cut or a full disk sees the old file or the new one, never a third state."""
 
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,32 +10,59 @@ from pathlib import Path
 from edgeticket.errors import EdgeTicketError, UsageError
 
 
-def check_free(path: Path, overwrite: bool) -> None:
-    """Raise UsageError when `path` exists and may not be replaced."""
-    if path.exists() and not overwrite:
+def check_free(path: Path, overwrite: bool, *, folder: bool | None = False) -> None:
+    """Raise UsageError when `path` exists and may not be replaced, or cannot be what will be written: no search for nothing.
+
+    `folder`: a file will be written (False), a folder (True), or either (None). Links are followed.
+    """
+    if not os.path.isdir(path.parent):  # never raises, unlike Path.is_dir
+        raise UsageError(f"{path}: {path.parent} is not a folder: make it first")
+    wrong = _wrong_kind(path, folder)
+    if wrong:
+        raise UsageError(f"{path} is {wrong}: name another output")
+    if os.path.lexists(path) and not overwrite:
         raise UsageError(f"{path} exists already: name another output, or add --overwrite to replace it")
+
+
+def _wrong_kind(path: Path, folder: bool | None) -> str | None:
+    """What stands at `path` and is never replaced, or None."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return f"not to be read ({error.strerror})"
+    if stat.S_ISDIR(mode):
+        return "a folder, and a file is to be written" if folder is False else None
+    if stat.S_ISREG(mode):
+        return "a file, and a folder is to be written" if folder else None
+    return "not a regular file but a device, pipe or socket"
 
 
 def write_atomic(path: Path, content: bytes) -> None:
     """Write aside, sync, rename, sync the folder. On any error `path` is as it was and nothing is left beside it.
 
-    Except where the folder alone cannot be synced: then the whole new file is there, and the error says so.
+    Except where the folder alone cannot be synced: then the whole new file is there, and the error says so. Where `path` is a
+    link, the file that it leads to is replaced. Nothing but a regular file ever is: UsageError.
     """
+    real = Path(os.path.realpath(path))
+    if os.path.lexists(real) and not os.path.isfile(real):
+        raise UsageError(f"cannot write {path}: it is not a regular file; nothing was changed: name another output")
     try:
-        with _aside(path) as (descriptor, temporary):
+        with _aside(real) as (descriptor, temporary):
             with os.fdopen(descriptor, "wb") as file:
                 os.fchmod(file.fileno(), 0o666 & ~_umask())
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(temporary, path)
+            os.replace(temporary, real)
     except OSError as error:
         raise EdgeTicketError(
             f"cannot write {path}: {error.strerror or error}; nothing was changed: "
             "free some space or choose another folder, then run it again"
         ) from error
     try:
-        _sync_folder(path.parent)
+        _sync_folder(real.parent)
     except OSError as error:
         raise EdgeTicketError(
             f"{path} is written, but its folder cannot be synced ({error.strerror or error}): "

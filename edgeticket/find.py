@@ -3,8 +3,8 @@
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,97 +15,19 @@ from edgeticket import __version__
 from edgeticket.calibration import calibrate
 from edgeticket.compact import compact, remove_dead
 from edgeticket.data import Data
-from edgeticket.errors import DataError, UsageError
+from edgeticket.errors import DataError, InsufficientDataError, PluginError, UsageError
+from edgeticket.found import Found, Result
 from edgeticket.masked import Choices, MaskedNet, MaskedWeight, outputs
 from edgeticket.model import Float, Model
 from edgeticket.plan import Plan
-from edgeticket.plugins import load
+from edgeticket.plugins import blame, load
 from edgeticket.reference import require_equal, run
 from edgeticket.search._training import Checkpoint, Job, Progress, train, use_device
 from edgeticket.settings import Settings
-from edgeticket.theory import interval, paired_p_value
-from edgeticket.ticket import Quant, Ticket
+from edgeticket.ticket import Ticket
 
 PROOF_IMAGES = 256
 CALIBRATION_IMAGES = 1024
-
-
-@dataclass(frozen=True)
-class Result:
-    """One trained network on the certify set. `seconds` is CPU time, all threads and resumed processes together."""
-
-    name: str
-    correct: np.ndarray  # bool per certify example
-    purity: str
-    widths: dict[str, int]
-    seconds: float
-
-    @property
-    def accuracy(self) -> float:
-        return float(self.correct.mean())
-
-    def to_json(self) -> dict[str, Any]:
-        k, n = int(self.correct.sum()), len(self.correct)
-        low, high = interval(k, n)
-        return {
-            "name": self.name,
-            "accuracy": k / n,
-            "correct": k,
-            "of": n,
-            "low": low,
-            "high": high,
-            "purity": self.purity,
-            "widths": self.widths,
-            "cpu_seconds": self.seconds,
-        }
-
-
-@dataclass(frozen=True)
-class Found:
-    """A ticket, what it and its controls reached, and how far the masked torch network is from the numpy reference."""
-
-    ticket: Ticket
-    results: tuple[Result, ...]
-    difference: float
-    controls: Mapping[str, Ticket | Model]
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "results": [result.to_json() for result in self.results],
-            "verdict": self.verdict(),
-            "torch_against_numpy": self.difference,
-            "digest": self.ticket.digest,
-        }
-
-    def text(self) -> str:
-        """A line a network: accuracy on the certify set with its 95 % Clopper-Pearson interval, purity, widths, cost."""
-        lines = []
-        for row in (result.to_json() for result in self.results):
-            accuracy = f"{100 * row['accuracy']:6.2f} % [{100 * row['low']:.2f}, {100 * row['high']:.2f}]"
-            shape = "-".join(map(str, row["widths"].values()))
-            count = f"{row['correct']:,} of {row['of']:,}"
-            lines.append(
-                f"{row['name']:8} {accuracy}  {count:16} {row['purity']:16} {shape}  {row['cpu_seconds']:.1f} s CPU"
-            )
-        verdict = self.verdict()
-        if verdict:
-            lines.append(f"channel search against the narrow control: {verdict}")
-        lines.append(
-            f"masked torch network = numpy reference of the compacted one to {self.difference:.1e} of the largest output"
-        )
-        return "\n".join(lines)
-
-    def verdict(self) -> str | None:
-        """Who won, ticket or narrow control, by the paired exact McNemar test at 5 %; None without a control."""
-        ticket, control = (next((r for r in self.results if r.name == name), None) for name in ("ticket", "control"))
-        if ticket is None or control is None:
-            return None
-        a, b = (int((x.correct & ~y.correct).sum()) for x, y in ((ticket, control), (control, ticket)))
-        p = paired_p_value(a, b)
-        if p > 0.05:
-            return f"tie: the channel search is not distinguishable from the narrow control (p = {p:.2g})"
-        who = "channel search" if a > b else "narrow control, so the channel search was not worth its cost"
-        return f"won by the {who} (p = {p:.2g})"
 
 
 def find(
@@ -122,7 +44,7 @@ def find(
 
     Raises DataError where data and plan do not fit, EquivalenceError when torch and the numpy reference disagree.
     """
-    _check_data(plan, data, settings)
+    _check_data(plan, data)
     session = _Session(plan, data, settings, checkpoint, report)
     ticket, result, difference = session.ticket("ticket", plan, settings)
     results, controls = [result], {}  # type: list[Result], dict[str, Ticket | Model]
@@ -144,7 +66,12 @@ def network_plan(spec: str, data: Data) -> Plan:
         raise UsageError(f"network {spec!r}: write NAME:WIDTH,WIDTH,..., for example conv:32,64,64") from None
     if any(width < 1 for width in widths):
         raise UsageError(f"network {spec!r}: a width is at least 1")
-    return load("architectures", name).plan(*widths, input=tuple(data.train[0].shape[1:]), classes=len(data.classes))
+    make = load("architectures", name).plan
+    with blame("architectures", name):
+        plan = make(*widths, input=tuple(data.train[0].shape[1:]), classes=len(data.classes))
+    if not isinstance(plan, Plan):
+        raise PluginError(f"architecture {name}: plan(...) returned {type(plan).__name__}, not an edgeticket Plan")
+    return plan
 
 
 class _Session:
@@ -162,7 +89,9 @@ class _Session:
     def job(self, phase: str, plan: Plan, choices: Choices) -> Job:
         data, s = self.data, self.settings
         if len(data.train[0]) < s.batch:
-            raise DataError(f"{len(data.train[0])} training examples do not fill one batch of {s.batch}: lower --batch")
+            raise InsufficientDataError(
+                f"{len(data.train[0])} training examples do not fill one batch of {s.batch}: lower --batch"
+            )
         net = MaskedNet(plan, s.seed, choices)
         return Job(phase, net, data.train, data.select, data.input, s.seed, s.epochs, s.batch, s.device, self.report)
 
@@ -171,7 +100,9 @@ class _Session:
         choices = Choices(settings.densities(final), edges, settings.learned(final), settings.signs == "learned")
         job = self.job(phase, plan, choices)
         start = time.process_time()
-        load("search", settings.method).search(job, settings, self.checkpoint)
+        method = load("search", settings.method).search
+        with blame("search", settings.method):
+            method(job, settings, self.checkpoint)
         ticket = self._finish(job, edges, settings)
         seconds = job.seconds + time.process_time() - start
         model = compact(ticket)
@@ -181,7 +112,7 @@ class _Session:
             outputs(job.net, proof, job.input),
             run(model, proof),
         )
-        return ticket, self._result(phase, job, ticket.purity, seconds), difference
+        return ticket, self._result(phase, job, ticket.narrow, ticket.purity, seconds), difference
 
     def floating(self, ticket: Ticket) -> tuple[Model, Result]:
         """An ordinary network of the ticket's final shape, trained in float32 for the same steps."""
@@ -200,12 +131,13 @@ class _Session:
             self.data.task,
         )
         model = replace(model, quant=calibrate(model, self.data.train[0][:CALIBRATION_IMAGES]))
-        return model, self._result("float", job, "trained float32", job.seconds + time.process_time() - start)
+        seconds = job.seconds + time.process_time() - start
+        return model, self._result("float", job, model.plan, "trained float32", seconds)
 
-    def _result(self, name: str, job: Job, purity: str, seconds: float) -> Result:
+    def _result(self, name: str, job: Job, plan: Plan, purity: str, seconds: float) -> Result:
         x, y = self.data.certify
         correct = outputs(job.net, x, job.input).argmax(1) == y
-        return Result(name, correct, purity, job.net.plan.widths(), seconds)
+        return Result(name, correct, purity, plan.widths(), seconds)
 
     def _finish(self, job: Job, edges: dict[str, int], settings: Settings) -> Ticket:
         """Fold, freeze, drop what is dead, calibrate."""
@@ -231,7 +163,7 @@ class _Session:
             scale=scale,
             bias=bias,
             input=self.data.input,
-            quant={name: Quant(1.0, 0) for name in net.wide.shapes},
+            quant={},
             task=self.data.task,
             purity=settings.purity(settings.final(net.wide)),
             provenance=_provenance(self.data, settings),
@@ -240,7 +172,7 @@ class _Session:
         return replace(ticket, quant=calibrate(compact(ticket), self.data.train[0][:CALIBRATION_IMAGES]))
 
 
-def _check_data(plan: Plan, data: Data, settings: Settings) -> None:
+def _check_data(plan: Plan, data: Data) -> None:
     (shape,) = plan.inputs.values()
     if tuple(data.train[0].shape[1:]) != tuple(shape):
         raise DataError(
@@ -252,17 +184,25 @@ def _check_data(plan: Plan, data: Data, settings: Settings) -> None:
 
 
 def _provenance(data: Data, settings: Settings) -> dict[str, Any]:
+    """What a ticket says of its making: nothing that does not decide its bytes, and no paths."""
+    choices = settings.words()
+    del choices["float_step"]
+    if Path(settings.method).suffix == ".py":
+        file = Path(settings.method)
+        choices["method"] = f"{file.name} sha256 {hashlib.sha256(file.read_bytes()).hexdigest()}"
     return {
         "edgeticket": __version__,
         "torch": version("torch"),
         "numpy": np.__version__,
         "data": data.name,
         "data_digest": data.digest,
-        "settings": settings.to_json(),
+        "training_examples": len(data.train[0]),
+        "settings": choices,
     }
 
 
 def _key(plan: Plan, data: Data, settings: Settings) -> str:
     """What must be the same for a checkpoint to be gone on from."""
-    text = json.dumps([plan.to_json(), data.digest, asdict(settings), len(data.train[0])], sort_keys=True)
+    made_by = _provenance(data, settings)
+    text = json.dumps([plan.to_json(), made_by, settings.float_step], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

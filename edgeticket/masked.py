@@ -31,6 +31,7 @@ from edgeticket.plan import (
     Mul,
     Plan,
 )
+from edgeticket.settings import rounded
 from edgeticket.ticket import Input, Ticket
 
 ACTIVATIONS = {
@@ -83,7 +84,7 @@ class MaskedWeight(nn.Module):
     @property
     def k(self) -> int:
         """Weights that each filter keeps."""
-        return max(1, round(self.density * prod(self.score.shape[1:])))
+        return max(1, rounded(self.density * prod(self.score.shape[1:])))
 
     def unit(self) -> Tensor:
         """What an integer weight of 1 stands for, per filter: Kaiming's magnitude for k inputs."""
@@ -172,15 +173,13 @@ class Cell(nn.Module):
     def gate_gradient(self) -> Tensor:
         """dLoss/dgate per filter, for a gate of 1 on the filter's output (Molchanov et al., CVPR 2019, arXiv 1906.10771)."""
         if self.norm is not None:
-            pairs = [(self.norm.weight, self.norm.weight.grad), (self.norm.bias, self.norm.bias.grad)]
-        else:
-            own = self.weight.score if isinstance(self.weight, MaskedWeight) else self.weight.weight
-            pairs = [(own, own.grad)]
-        total = torch.zeros(self.op.out, device=pairs[0][0].device)
-        for value, grad in pairs:
-            assert grad is not None
-            total += (value.detach() * grad).flatten(1).sum(1) if value.dim() > 1 else value.detach() * grad
-        return total
+            scaling = (self.norm.weight, self.norm.bias)
+        else:  # no norm, then no mask: the filter itself scales the output
+            assert isinstance(self.weight, LearnedWeight)
+            assert self.bias is not None
+            scaling = (self.weight.weight, self.bias)
+        products = [(value.detach() * _gradient(value)).reshape(len(value), -1).sum(1) for value in scaling]
+        return products[0] + products[1]
 
     def take(self, rows: Tensor, columns: Tensor, momentum: Mapping[Tensor, dict[str, Any]]) -> None:
         """Keep these filters and inputs, in every parameter, buffer and momentum."""
@@ -198,6 +197,11 @@ class Cell(nn.Module):
                 state = momentum.get(tensor, {})
                 if state.get("momentum_buffer") is not None:
                     state["momentum_buffer"] = part(state["momentum_buffer"])
+
+
+def _gradient(parameter: nn.Parameter) -> Tensor:
+    assert parameter.grad is not None
+    return parameter.grad
 
 
 class Norm(nn.Module):
@@ -363,7 +367,7 @@ def _apply(layer: Layer, inputs: list[Tensor]) -> Tensor:
     if isinstance(op, MaxPool | AveragePool):
         return _pool(op, x)
     if isinstance(op, GlobalAveragePool):
-        return x.flatten(2).mean(-1)
+        return x.flatten(2).mean(-1) if x.dim() > 2 else x
     assert isinstance(op, Flatten)
     return x.flatten(1)
 

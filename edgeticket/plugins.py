@@ -4,6 +4,8 @@ Loading a plug-in runs its code: name only files that you would run yourself.
 """
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib import import_module
@@ -12,14 +14,14 @@ from pathlib import Path
 from traceback import extract_tb
 from types import ModuleType
 
-from edgeticket.errors import PluginError
+from edgeticket.errors import EdgeTicketError, PluginError
 
 ROOT = Path(__file__).parent.parent
 
 
 @dataclass(frozen=True)
 class Kind:
-    """Files `package`/`prefix`NAME.py, each with all of the `required` names at module level."""
+    """Files `package`/`prefix`NAME.py, each with all of the `required` names at module level: constants in capitals."""
 
     word: str
     package: str
@@ -63,6 +65,23 @@ def load(kind: str, name_or_path: str) -> ModuleType:
         raise _explained(wanted, file, error) from error
 
 
+@contextmanager
+def blame(kind: str, name_or_path: str) -> Iterator[None]:
+    """Around a call into a plug-in: what it raises names the file and line of the plug-in, as a PluginError.
+
+    Errors of our own pass, and so does everything from a built-in plug-in: that would be our fault, not its author's.
+    """
+    wanted, path = _kind(kind), Path(name_or_path)
+    try:
+        yield
+    except EdgeTicketError:
+        raise
+    except Exception as error:
+        if path.suffix != ".py":
+            raise
+        raise _explained(wanted, path, error) from error
+
+
 def _kind(kind: str) -> Kind:
     if kind not in KINDS:
         raise PluginError(f"there are no plug-ins of the kind {kind!r}: the kinds are {', '.join(KINDS)}")
@@ -87,20 +106,29 @@ def _import_file(kind: Kind, path: Path) -> ModuleType:
 
 
 def _checked(module: ModuleType, kind: Kind, place: str) -> ModuleType:
-    absent = [name for name in kind.required if not hasattr(module, name)]
+    absent = [_described(name) for name in kind.required if not _is_defined(module, name)]
     if absent:
-        raise PluginError(f"{kind.word} {place}: the file does not define {', '.join(absent)}, all at module level")
+        raise PluginError(f"{kind.word} {place} defines no {' and no '.join(absent)} at module level")
     return module
+
+
+def _described(name: str) -> str:
+    return f"constant {name}" if name.isupper() else f"function {name}(...)"
+
+
+def _is_defined(module: ModuleType, name: str) -> bool:
+    return hasattr(module, name) and (name.isupper() or callable(getattr(module, name)))
 
 
 def _explained(kind: Kind, path: Path, error: BaseException) -> PluginError:
     """The error with the line of the plug-in that it came from; a plug-in that is merely incomplete stays as it is."""
     if isinstance(error, PluginError):
         return error
-    if isinstance(error, SyntaxError):
+    own = [frame for frame in extract_tb(error.__traceback__) if Path(frame.filename).resolve() == path.resolve()]
+    if own:
+        place = f"{path}, line {own[-1].lineno}"
+    elif isinstance(error, SyntaxError):
         place = f"{error.filename or path}, line {error.lineno}"
-    else:
-        frames = extract_tb(error.__traceback__)
-        own = [frame for frame in frames if Path(frame.filename).resolve() == path.resolve()]
-        place = f"{path}, line {(own or frames)[-1].lineno}"
+    else:  # it was called in another way than it is written
+        place = str(path)
     return PluginError(f"{kind.word} {place}: {type(error).__name__}: {error}")

@@ -3,13 +3,14 @@
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from math import inf, prod
+from math import floor, inf, prod
 from typing import Any
 
 import numpy as np
 
 from edgeticket.errors import UsageError
 from edgeticket.plan import Plan
+from edgeticket.ticket import MAX_EDGES
 
 LEARNED_SHARE = 0.05  # of the plan's weights that stem and head together may be
 SMALL_FAN_IN, SMALL_DENSITY = 32, 0.5
@@ -39,26 +40,32 @@ class Settings:
 
     def __post_init__(self) -> None:
         checks = {
-            "--seed": 0 <= self.seed < 1 << 64,
-            "--density": 0 < self.density <= 1 and all(0 < d <= 1 for d in self.layer_density.values()),
-            "--edges": all(1 <= n <= 16 for n in (self.edges, *self.layer_edges.values())),
-            "--keep": 0 < self.keep <= 1,
-            "--align": self.align >= 1,
-            "--epochs": self.epochs >= 1,
-            "--batch": self.batch >= 2,
-            "--signs": self.signs in ("seed", "learned"),
-            "--threads": self.threads >= 1,
-            "a step size": all(0 < step < inf for step in (self.score_step, self.weight_step, self.float_step)),
-            "--device": re.fullmatch(r"cpu|cuda(:\d+)?", self.device) is not None,
+            "--seed is from 0 to 2^64 - 1": 0 <= self.seed < 1 << 64,
+            "--density is above 0 and at most 1": all(0 < d <= 1 for d in (self.density, *self.layer_density.values())),
+            f"--edges is from 1 to {MAX_EDGES}": all(
+                1 <= n <= MAX_EDGES for n in (self.edges, *self.layer_edges.values())
+            ),
+            "--keep is above 0 and at most 1": 0 < self.keep <= 1,
+            "--align is at least 1": self.align >= 1,
+            "--epochs is at least 1": self.epochs >= 1,
+            "--batch is at least 2": self.batch >= 2,
+            "--signs is seed or learned": self.signs in ("seed", "learned"),
+            "--threads is at least 1": self.threads >= 1,
+            "a step size is above 0 and finite": all(
+                0 < step < inf for step in (self.score_step, self.weight_step, self.float_step)
+            ),
+            "--device is cpu, cuda or cuda:N": re.fullmatch(r"cpu|cuda(:\d+)?", self.device) is not None,
         }
-        for name, good in checks.items():
+        for rule, good in checks.items():
             if not good:
-                raise UsageError(f"{name} is out of its range: see `edgeticket find --help`")
+                raise UsageError(rule)
 
     @staticmethod
     def parse(*, density: Any, edges: Any, pure: bool = False, **given: Any) -> "Settings":
         """From the words of a command line: `density` is "0.1" or "0.1,conv1=0.5", `edges` "1" or "1,conv1=4"; or numbers."""
         densities, counts = _by_layer("--density", str(density), float), _by_layer("--edges", str(edges), int)
+        if pure and given.get("learn", Settings.learn) not in (Settings.learn, "none"):
+            raise UsageError("--pure and --learn contradict each other: leave one of them out")
         if pure:
             given["learn"] = "none"
         return Settings(
@@ -108,24 +115,33 @@ class Settings:
         return frozenset(named)
 
     def purity(self, plan: Plan) -> str:
-        """The purity level that is printed beside every accuracy (DESIGN: Learned layers)."""
+        """The purity level that is printed beside every accuracy (README: purity)."""
         learned = self.learned(plan)
         if self.signs == "learned" or not learned <= {*plan.stem(), *plan.head()}:
             return "P3"
+        if learned and learned <= set(plan.head()):
+            return "P2+head"
         return "P2+stem" if learned else "P2"
 
     def targets(self, plan: Plan) -> dict[str, int]:
         """Channels of each group that `keep` leaves: a multiple of `align`, at least one such, at most all."""
         sizes = {name: len(group.ids) for name, group in plan.groups.items() if not group.fixed}
         unit = self.align
-        return {name: min(size, max(unit, round(self.keep * size / unit) * unit)) for name, size in sizes.items()}
+        final = {name: min(size, max(unit, rounded(self.keep * size / unit) * unit)) for name, size in sizes.items()}
+        if self.keep < 1 and final == sizes:
+            raise UsageError(
+                f"--keep {self.keep} in multiples of {unit} removes nothing: use wider layers, or a smaller --align"
+            )
+        return final
 
     def final(self, plan: Plan) -> Plan:
         """The plan at the widths that `keep` leaves: what densities and learned layers are decided on, as for a control."""
         return plan.narrow({name: np.arange(len(plan.groups[name].ids)) < n for name, n in self.targets(plan).items()})
 
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+
+def rounded(value: float) -> int:
+    """To the nearest integer, halves up: 2.5 of 5 weights are 3, where Python's round says 2 and of 7 weights 4."""
+    return floor(value + 0.5)
 
 
 def _by_layer(option: str, text: str, number: type) -> dict[str, Any]:
@@ -133,6 +149,8 @@ def _by_layer(option: str, text: str, number: type) -> dict[str, Any]:
     values = {}
     for part in text.split(","):
         name, _, value = part.rpartition("=")
+        if name in values:
+            raise UsageError(f"{option} {text}: {name or 'the default'} is set twice; write N or N,LAYER=N")
         try:
             values[name] = number(value)
         except ValueError:

@@ -16,6 +16,7 @@ pytest.importorskip("torch")
 
 from edgeticket import chain
 from edgeticket.cli import main
+from edgeticket.config import KEYS, read_config
 from edgeticket.errors import EquivalenceError
 from edgeticket.ticket import Ticket, read_ticket
 
@@ -94,8 +95,8 @@ def test_the_resolved_config_has_every_choice_and_is_a_config(whole: tuple[Path,
     assert resolved["find"]["keep"] == 0.5
     assert resolved["find"]["density"] == 0.5  # a default
     assert resolved["find"]["control"] is True
-    assert set(resolved) == chain.KEYS
-    assert chain.read_config(folder / "config.yaml").resolved() == resolved
+    assert set(resolved) == KEYS
+    assert read_config(folder / "config.yaml").resolved() == resolved
 
 
 def test_json(tmp_path: Path, whole: tuple[Path, Result]) -> None:
@@ -234,7 +235,7 @@ def stop_at(phase: str, step: int) -> Callable[[Any], None]:
 def test_interrupted_and_started_again_gives_the_same_ticket(
     tmp_path: Path, whole: tuple[Path, Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config, folder = chain.read_config(write_config(tmp_path)), tmp_path / "runs"
+    config, folder = read_config(write_config(tmp_path)), tmp_path / "runs"
     for phase in ("ticket", "control"):
         with pytest.raises(KeyboardInterrupt):
             chain.run(config, folder, report=stop_at(phase, 40))
@@ -261,13 +262,13 @@ def test_interrupted_and_started_again_gives_the_same_ticket(
 
 def test_another_config_does_not_go_on_with_the_partial_folder(tmp_path: Path) -> None:
     folder = tmp_path / "runs"
-    first = chain.read_config(write_config(tmp_path))
+    first = read_config(write_config(tmp_path))
     with pytest.raises(KeyboardInterrupt):
         chain.run(first, folder, report=stop_at("ticket", 40))
     left = folder / "tiny.partial" / "left-over"
     left.write_text("of the first config")
     steps: list[int] = []
-    other = chain.read_config(write_config(tmp_path, find={"seed": 4, "control": False}))
+    other = read_config(write_config(tmp_path, find={"seed": 4, "control": False}))
     chain.run(other, folder, report=lambda progress: steps.append(progress.step))
     assert steps[0] == 1  # from the start, not from step 40
     assert "left-over" not in contents(folder / "tiny")

@@ -18,8 +18,9 @@ from numpy.lib import format as npy
 from edgeticket import data
 from edgeticket.cli import main
 from edgeticket.data import Data, load, names, summary
-from edgeticket.datasets import arrays, digits, fashion_mnist, folder, npz
-from edgeticket.errors import DataError, UsageError
+from edgeticket.datasets import arrays, digits, fashion_mnist, folder, npz, split, survey
+from edgeticket.datasets.forms import FORMS, LAYOUT_HELP, LAYOUTS
+from edgeticket.errors import DataError, InsufficientDataError, UsageError
 
 PARTS = ("train", "select", "certify")
 N = 120
@@ -78,7 +79,7 @@ def test_with_a_test_set_certify_is_all_of_it(tmp_path: Path) -> None:
 
 
 def test_the_share_of_a_large_set() -> None:
-    place = data._places(np.arange(20_000))
+    place = split.places(np.arange(20_000))
     assert abs((place < 0.2).mean() - 0.2) < 0.01
     assert abs((place < 0.4).mean() - 0.4) < 0.01
 
@@ -98,6 +99,90 @@ def test_groups_stay_together(tmp_path: Path, kind: str, test: int) -> None:
     used = PARTS[:2] if test else PARTS
     seen = [{lots[i] for i in ids(getattr(found, part))} for part in used]
     assert sum(map(len, seen)) == len(set.union(*seen)) == N // 4
+
+
+@pytest.mark.parametrize(
+    ("count", "fifths", "sizes"),
+    [
+        (3, (1, 1, 3), [[1, 1, 1]]),
+        (4, (1, 1, 3), [[1, 1, 2]]),
+        (5, (1, 1, 3), [[1, 1, 3]]),
+        (8, (1, 1, 3), [[1, 2, 5], [2, 1, 5]]),
+        (12, (1, 1, 3), [[2, 3, 7], [3, 2, 7]]),
+        (2, (1, 4), [[1, 1]]),
+        (3, (1, 4), [[1, 2]]),
+        (12, (1, 4), [[2, 10]]),
+    ],
+)
+def test_groups_of_one_size(count: int, fifths: tuple[int, ...], sizes: list[list[int]]) -> None:
+    assert np.bincount(split.allot(np.full(count, 75), fifths)).tolist() in sizes
+
+
+@pytest.mark.parametrize("fifths", [(1, 1, 3), (1, 4)])
+@pytest.mark.parametrize("count", [3, 4, 6, 8])
+def test_groups_of_any_sizes_come_close(count: int, fifths: tuple[int, ...]) -> None:
+    """Against the best of all ways to place them."""
+    parts = len(fifths)
+    ways = np.indices((parts,) * count).reshape(count, -1)
+    loads = np.array([ways == part for part in range(parts)])
+    ways_kept = loads.any(1).all(0)
+    for seed in range(20):
+        sizes = np.random.default_rng(seed).integers(50, 150, count)
+        shares = (loads * sizes[:, None]).sum(1)[:, ways_kept] / sizes.sum()
+        best = np.abs(shares - np.reshape(fifths, (-1, 1)) / 5).max(0).min()
+        found = np.bincount(split.allot(sizes, fifths), sizes, parts) / sizes.sum()
+        assert found.min() > 0
+        assert np.abs(found - np.array(fifths) / 5).max() < best + 0.06
+
+
+@pytest.mark.parametrize("giant", [0, 7, 30])
+def test_one_group_of_half_of_all_goes_to_train(giant: int) -> None:
+    numbers = split.allot(np.insert(np.ones(30, int), giant, 30), (1, 1, 3))
+    assert numbers[giant] == 2
+    assert np.bincount(numbers).tolist() == [12, 12, 7]
+
+
+def test_many_groups_are_counted_out_in_order() -> None:
+    numbers = split.allot(np.ones(1000, int), (1, 1, 3))
+    assert numbers.tolist() == [0] * 200 + [1] * 200 + [2] * 600
+    sizes = np.random.default_rng(0).integers(1, 100, 30_000)
+    assert np.bincount(split.allot(sizes, (1, 1, 3)), sizes) / sizes.sum() == pytest.approx([0.2, 0.2, 0.6], abs=1e-3)
+
+
+@pytest.mark.parametrize(("groups", "test"), [(3, 0), (5, 0), (8, 0), (12, 0), (2, 30)])
+def test_few_groups_fill_every_part(tmp_path: Path, groups: int, test: int) -> None:
+    lots = np.arange(N) // (N // groups)
+    found = load(save(tmp_path, example(test=test) | {"groups": lots}))
+    held = [{lots[i] for i in ids(getattr(found, part))} for part in (PARTS[:2] if test else PARTS)]
+    assert all(held)
+    assert sum(map(len, held)) == len(set.union(*held)) == groups
+    assert len(held[0]) == {3: 1, 5: 3, 8: 5, 12: 7, 2: 1}[groups]
+
+
+def test_groups_are_taken_in_the_order_of_their_hashes(tmp_path: Path) -> None:
+    found = load(save(tmp_path, example() | {"groups": np.arange(N) // 4 * 5}))
+    order = np.argsort(split.places(np.arange(N // 4) * 5))
+    held = [{i // 4 for i in ids(getattr(found, part))} for part in PARTS]
+    assert held == [set(order[12:]), set(order[6:12]), set(order[:6])]
+
+
+@pytest.mark.parametrize(("groups", "test"), [(1, 0), (2, 0), (1, 30)])
+def test_too_few_groups(tmp_path: Path, groups: int, test: int) -> None:
+    source = save(tmp_path, example(test=test) | {"groups": np.arange(N) % groups})
+    with pytest.raises(
+        InsufficientDataError, match=rf"{groups} group\(s\) cannot fill .*give {2 if test else 3}"
+    ) as caught:
+        load(source)
+    assert str(caught.value).startswith(f"data {source}: ")
+
+
+def test_a_class_that_no_training_group_holds(tmp_path: Path) -> None:
+    lots = np.arange(N) // 24
+    apart = np.argsort(split.places(np.arange(5)))[0]  # the group that certifies
+    contents = example(classes=2) | {"groups": lots}
+    contents["y_train"][lots == apart] = 2
+    with pytest.raises(InsufficientDataError, match=r"no example of class 2 \(2\) falls into the training part"):
+        load(save(tmp_path, contents))
 
 
 @pytest.mark.parametrize("images", [1_000, 20, 7])
@@ -177,6 +262,7 @@ def test_moments_by_blocks() -> None:
         ((2, 9), "float32", "series", (2, 9)),
         ((2, 9), "uint8", "channels-first", (2, 9)),
         ((9, 2), "float32", "channels-last", (2, 9)),
+        ((9, 2), "float32", "series-last", (2, 9)),
         ((6, 7, 2), "uint8", "channels-last", (2, 6, 7)),
         ((2, 6, 7), "uint8", "channels-first", (2, 6, 7)),
         ((6, 7, 3), "uint8", "flat", (126,)),
@@ -201,7 +287,14 @@ def test_auto_refuses_to_guess(tmp_path: Path, stored: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize(
     ("stored", "layout"),
-    [((9,), "channels-first"), ((9,), "channels-last"), ((3, 4, 4), "series"), ((3, 9), "auto")],
+    [
+        ((9,), "channels-first"),
+        ((9,), "channels-last"),
+        ((9,), "series-last"),
+        ((3, 4, 4), "series"),
+        ((3, 4, 4), "series-last"),
+        ((3, 9), "auto"),
+    ],
 )
 def test_layout_that_does_not_fit(tmp_path: Path, stored: tuple[int, ...], layout: str) -> None:
     with pytest.raises(DataError, match=r"x_train has shape .*layout"):
@@ -236,7 +329,12 @@ REFUSALS = {
     "huge label": (changed("y_train", 5, 10**9), r"y_train\[5\] is 1000000000"),
     "label beyond classes": (example() | {"classes": np.array(["a", "b"])}, r"y_train holds label 2, classes are 0..1"),
     "test label beyond": (changed("y_test", 6, 3, test=30), r"y_test holds label 3, classes are 0..2"),
-    "label gap": (changed("y_train", slice(None), np.arange(N) % 3 + 1), r"class 0 \(0\) has no example"),
+    "label gap": (
+        changed("y_train", 7, 99),
+        r"labels run to 99 but class 3 has none: number them from 0 without gaps",
+    ),
+    "label gap at 0": (changed("y_train", slice(None), np.arange(N) % 3 + 1), r"labels run to 3 but class 0 has none"),
+    "class without examples": (example() | {"classes": np.array([*"abcd"])}, r"class 3 \(d\) has no training example"),
     "float labels": (example() | {"y_train": np.zeros(N)}, r"y_train is float64"),
     "boolean labels": (example() | {"y_train": np.zeros(N, bool)}, r"y_train is bool"),
     "text labels": (example() | {"y_train": np.array(["a"] * N)}, r"y_train is <U1"),
@@ -265,8 +363,6 @@ REFUSALS = {
     "no y_test": (without("y_test"), r"'y_test' is missing"),
     "nothing": ({}, r"'x_train' is missing \(found: none\)"),
     "unknown array": (example() | {"group": np.arange(N)}, r"'group' is unknown: known are .*groups"),
-    "few examples": (example(4), r"fall into the part (train|select|certify)"),
-    "one group": (example() | {"groups": np.zeros(N, int)}, r"only 0 examples \(or groups"),
     "float groups": (example() | {"groups": np.zeros(N)}, r"groups is float64"),
     "fewer groups": (example() | {"groups": np.zeros(N - 1, int)}, r"groups is int64 \(119,\) for 120"),
     "classes twice": (example() | {"classes": np.array(["a", "b", "a"])}, r"one name twice"),
@@ -281,6 +377,16 @@ def test_refused(tmp_path: Path, case: str) -> None:
     with pytest.raises(DataError, match=sentence) as caught:
         load(source)
     assert str(caught.value).startswith(f"data {source}: ")
+
+
+def test_too_few_examples_are_told_as_such(tmp_path: Path) -> None:
+    source = save(tmp_path, example(4))
+    with pytest.raises(
+        InsufficientDataError, match=rf"data {source}: only .* fall into the part (train|select|certify)"
+    ):
+        load(source)
+    run = CliRunner().invoke(main, ["data", "check", source])
+    assert run.exit_code == 6
 
 
 def test_objects_are_refused_unread(tmp_path: Path) -> None:
@@ -389,6 +495,14 @@ def test_compressed_and_fortran_order(tmp_path: Path) -> None:
     assert load(str(tmp_path / "c.npz")).digest == load(save(tmp_path, contents)).digest
 
 
+def test_a_path_object(tmp_path: Path) -> None:
+    source = save(tmp_path, example())
+    found = load(Path(source))
+    assert (found.name, found.digest) == ("x.npz", load(source).digest)
+    with pytest.raises(DataError, match=r"^data .*none.npz: "):
+        load(tmp_path / "none.npz")
+
+
 # ---- file.py:function
 
 
@@ -488,8 +602,11 @@ def test_folder_refusals(tmp_path: Path) -> None:
         Image.new("I;16", (5, 4)).save(root / "a" / "002.png")
 
     refused(r"b/007.png is \(3, 3, 5\) .*before it are \(3, 4, 5\)", smaller)
-    refused(r"a/003.png is not a usable image", cut)
-    refused(r"a/004.png is not a usable image", lambda root: (root / "a" / "004.png").write_text("%!PS-Adobe"))
+    refused(r"a/003.png is not a usable image \([^<>]*\): convert", cut)
+    refused(
+        r"a/004.png is not a usable image \(damaged, or none of PNG, JPEG[^<>]*\): convert",
+        lambda root: (root / "a" / "004.png").write_text("%!PS-Adobe"),
+    )
     refused(r"a/002.png is not a usable image .*colour mode", sixteen_bits)
     refused(r"notes.txt is not an image of a known kind", lambda root: (root / "a" / "notes.txt").write_text("x"))
     refused(r"stray.png lies beside", lambda root: (root / "a" / "001.png").rename(root / "stray.png"))
@@ -605,9 +722,88 @@ def test_summary_counts_every_example() -> None:
 
 def test_command_list() -> None:
     run = CliRunner().invoke(main, ["data", "list", "--format", "json"])
-    assert [json.loads(line)["name"] for line in run.stdout.splitlines()] == [name for name, _ in names()]
+    rows = [json.loads(line) for line in run.stdout.splitlines()]
+    assert [row["name"] for row in rows if "name" in row] == [name for name, _ in names()]
+    assert [row["form"] for row in rows if "form" in row] == list(FORMS)
+    assert [row["layout"] for row in rows if "layout" in row] == list(LAYOUTS)
     text = CliRunner().invoke(main, ["data", "list"]).stdout
-    assert all(name in text and line in text for name, line in names())
+    assert all(name in text and line in text for name, line in [*names(), *FORMS.items()])
+    assert LAYOUT_HELP in text
+    assert LAYOUT_HELP in CliRunner().invoke(main, ["data", "check", "--help"]).stdout.replace("\n  ", "\n")
+
+
+def test_the_text_on_layouts_is_short_and_of_those_there_are() -> None:
+    assert data.LAYOUT_HELP is LAYOUT_HELP
+    assert [line.split()[0] for line in LAYOUT_HELP.splitlines()[1:]] == list(data.LAYOUTS)
+    assert max(map(len, LAYOUT_HELP.splitlines())) < 100
+    assert "[n, channels, length]" in LAYOUT_HELP
+    assert "[n, length, channels]" in LAYOUT_HELP
+
+
+SPREADS = (0.01, 50, 1)
+
+
+def uneven(n: int = 60) -> dict:
+    generator = np.random.default_rng(3)
+    x = generator.normal(np.reshape((1, 2, 3), (3, 1)), np.reshape(SPREADS, (3, 1)), (n, 3, 40))
+    return {"x_train": x, "y_train": np.arange(n) % 2}
+
+
+@pytest.mark.parametrize("dtype", ["float64", "int16"])
+def test_each_channels_mean_and_spread(dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    contents = uneven() | {"x_train": (100 * uneven()["x_train"]).astype(dtype)}
+    found = load(save(tmp_path, contents), layout="series")
+    monkeypatch.setattr(survey, "blocks", lambda x: iter((x[:7], x[7:])))
+    told = summary(found)["channels"]
+    x = found.train[0].astype(np.float64)
+    assert told["mean"] == pytest.approx(x.mean((0, 2)))
+    assert told["spread"] == pytest.approx(x.std((0, 2)))
+
+
+def test_channels_are_listed_while_few(tmp_path: Path) -> None:
+    found = summary(load(save(tmp_path, uneven()), layout="series"))["channels"]
+    text = CliRunner().invoke(main, ["data", "check", str(tmp_path / "x.npz"), "--layout", "series"]).stdout
+    for mean, spread in zip(found["mean"], found["spread"], strict=True):
+        assert f"{mean:12.4g} {spread:12.4g}\n" in text
+    text = CliRunner().invoke(main, ["data", "check", str(tmp_path / "x.npz"), "--layout", "flat"]).stdout
+    flat = summary(load(str(tmp_path / "x.npz"), layout="flat"))["channels"]
+    low, high = min(flat["spread"]), max(flat["spread"])
+    assert f"120 features in train, raw: mean {min(flat['mean']):.4g}.." in text
+    assert f"deviation {low:.4g}..{high:.4g}\n" in text
+
+
+def test_warnings(tmp_path: Path) -> None:
+    contents = example(test=30)
+    contents["x_train"][:, 0, 2, 3] = 7  # one pixel is not a channel
+    assert summary(load(save(tmp_path, contents)))["warnings"] == []
+    contents["x_test"][:4] = load(save(tmp_path, contents)).train[0][:4]
+    contents["y_test"] = np.arange(30) % 10 // 9 * 2  # 27 of class 0, none of class 1, 3 of class 2
+    copies, few = summary(load(save(tmp_path, contents)))["warnings"]
+    assert copies.startswith("4 of 30 examples of certify have an identical one in train")
+    assert few.startswith("fewer than 5 examples of a class in certify: 1 (0), 2 (3): ")
+    contents = example(shape=(3, 4, 5))
+    contents["x_train"][:, 1] = 7
+    (constant,) = summary(load(save(tmp_path, contents)))["warnings"]
+    assert constant.startswith("1 of 3 channels never change in train (number 1): ")
+
+
+def test_warnings_go_to_stderr_or_into_the_json(tmp_path: Path) -> None:
+    contents = example(test=30) | {"y_test": np.arange(30) % 10 // 9 * 2}
+    arguments = ["data", "check", save(tmp_path, contents)]
+    text = CliRunner().invoke(main, arguments)
+    assert text.exit_code == 0
+    assert text.stderr.startswith("Warning: fewer than 5 examples of a class in certify")
+    assert "Warning" not in text.stdout
+    run = CliRunner().invoke(main, [*arguments, "--format", "json"])
+    assert [f"Warning: {line}" for line in json.loads(run.stdout)["warnings"]] == text.stderr.splitlines()
+
+
+def test_long_lists_are_cut() -> None:
+    counts, classes = np.zeros(9, int), tuple("abcdefghi")
+    assert "a (0), b (0), c (0), d (0), e (0) and 4 more" in survey._few("train", counts, classes)[0]
+    assert (
+        "12 of 12 features never change in train (number 0, 1, 2, 3, 4, ...)" in survey._constant(np.ones((5, 12)))[0]
+    )
 
 
 def test_command_check() -> None:

@@ -3,6 +3,7 @@
 import errno
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -151,6 +152,62 @@ def test_places_that_take_no_file(path: Path) -> None:
         with pytest.raises(EdgeTicketError, match="cannot write"):
             write_atomic(target, NEW)
     assert [file.name for file in path.parent.iterdir()] == ["file"]
+
+
+def other_kinds(folder: Path) -> list[Path]:
+    """A pipe, a socket and a link to each: what stands for devices, which no test should risk."""
+    os.mkfifo(folder / "pipe")
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(str(folder / "socket"))
+    for name in ("pipe", "socket"):
+        (folder / f"link to {name}").symlink_to(folder / name)
+    (folder / "circle").symlink_to(folder / "circle")
+    return sorted(folder.iterdir())
+
+
+def test_only_regular_files_are_replaced(tmp_path: Path) -> None:
+    kinds = other_kinds(tmp_path)
+    before = [path.lstat() for path in kinds]
+    assert len(kinds) == 5
+    for path in kinds:
+        for overwrite in (False, True):
+            with pytest.raises(UsageError, match=r"not a regular file|Too many levels") as caught:
+                check_free(path, overwrite)
+            assert "--overwrite" not in str(caught.value)
+        with pytest.raises(UsageError, match=r"not a regular file; nothing was changed"):
+            write_atomic(path, NEW)
+    assert [path.lstat() for path in sorted(tmp_path.iterdir())] == before
+
+
+def test_a_link_stays_and_its_file_is_replaced(path: Path) -> None:
+    (path.parent / "below").mkdir()
+    link, dangling = path.parent / "below" / "link", path.parent / "below" / "dangling"
+    link.symlink_to(path)
+    dangling.symlink_to(path.parent / "new")
+    for one in (link, dangling):
+        with pytest.raises(UsageError, match="--overwrite"):
+            check_free(one, overwrite=False)
+        check_free(one, overwrite=True)
+        write_atomic(one, NEW)
+        assert one.is_symlink()
+    assert path.read_bytes() == (path.parent / "new").read_bytes() == NEW
+
+
+def test_a_place_where_nothing_can_be_written_is_told_before_the_work(path: Path) -> None:
+    for parent in (path.parent / "none", path):
+        for folder in (False, True, None):
+            with pytest.raises(UsageError, match=rf"{parent} is not a folder: make it first"):
+                check_free(parent / "out", overwrite=True, folder=folder)
+
+
+def test_a_folder_where_a_file_is_written_and_the_other_way_round(path: Path) -> None:
+    with pytest.raises(UsageError, match="is a folder"):
+        check_free(path.parent, overwrite=True)
+    with pytest.raises(UsageError, match="is a file"):
+        check_free(path, overwrite=True, folder=True)
+    check_free(path.parent, overwrite=True, folder=True)
+    for either in (path, path.parent):
+        check_free(either, overwrite=True, folder=None)
 
 
 def test_nothing_is_overwritten_unasked(path: Path) -> None:

@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch")
 
 from edgeticket.compact import compact, masked, prove  # noqa: E402
 from edgeticket.data import Data, load  # noqa: E402
-from edgeticket.errors import DataError, EdgeTicketError, UsageError  # noqa: E402
+from edgeticket.errors import EdgeTicketError, InsufficientDataError, UsageError  # noqa: E402
 from edgeticket.find import find, network_plan  # noqa: E402
 from edgeticket.masked import Choices, MaskedNet, keep_top  # noqa: E402
 from edgeticket.settings import Settings  # noqa: E402
@@ -178,7 +178,7 @@ def test_wrong_requests_say_what_to_do(digits: Data) -> None:
     assert Settings.parse(**odd.words()) == odd
     with pytest.raises(UsageError, match="NAME:WIDTH"):
         network_plan("conv:a,b", digits)
-    with pytest.raises(DataError, match="batch"):
+    with pytest.raises(InsufficientDataError, match="batch"):
         find(network_plan("conv:8,8", digits), digits, replace(QUICK, batch=5000))
     if not torch.cuda.is_available():
         with pytest.raises(EdgeTicketError, match="no GPU"):

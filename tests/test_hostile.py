@@ -272,9 +272,11 @@ def test_an_existing_output_stays_without_overwrite(command: str, place: Path, t
 def test_an_output_that_cannot_be(command: str, place: Path, tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_bytes(OLD)
-    require_sentence(invoke(*writers(place, tmp_path / "none" / "out")[command]), 1, tmp_path / "none" / "out")
-    require_sentence(invoke(*writers(place, tmp_path / "folder")[command], "--overwrite"), 1, tmp_path / "folder")
-    require_sentence(invoke(*writers(place, tmp_path / "file" / "out")[command]), 1, tmp_path / "file" / "out")
+    require_sentence(
+        invoke(*writers(place, tmp_path / "none" / "out")[command]), 2, tmp_path / "none" / "out", "make it first"
+    )
+    require_sentence(invoke(*writers(place, tmp_path / "folder")[command], "--overwrite"), 2, tmp_path / "folder")
+    require_sentence(invoke(*writers(place, tmp_path / "file" / "out")[command]), 2, tmp_path / "file" / "out")
     assert listing(tmp_path) == {"file": OLD}
 
 
@@ -438,7 +440,7 @@ WRONG_FINDS: dict[str, tuple[list[str], int, str]] = {
     "a seed of 65 bits": (["--seed", str(1 << 64)], 2, "--seed"),
     "no epochs": (["--epochs", "0"], 2, "--epochs"),
     "batch 1": (["--batch", "1"], 2, "--batch"),
-    "a batch of more than there is": (["--batch", "100000"], 1, "--batch"),
+    "a batch of more than there is": (["--batch", "100000"], 6, "--batch"),
     "no threads": (["--threads", "0"], 2, "--threads"),
     "no images": (["--images", "0"], 2, "images"),
     "learn what is not there": (["--learn", "conv9"], 2, "conv9"),

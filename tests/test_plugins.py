@@ -3,7 +3,7 @@ import sys
 import pytest
 
 from edgeticket import plugins
-from edgeticket.errors import PluginError
+from edgeticket.errors import PluginError, UsageError
 
 TARGET = "FORMATS = ('onnx',)\ndef missing(): return None\ndef measure(artifacts, **options): return []\n"
 
@@ -67,11 +67,61 @@ def test_a_name_cannot_leave_the_folder():
 def test_missing_names_are_named(tmp_path):
     path = tmp_path / "to_x.py"
     path.write_text("SUFFIX = '.x'\n")
-    with pytest.raises(PluginError, match=r"does not define export"):
+    with pytest.raises(PluginError, match=rf"exporter {path} defines no function export\(...\) at module level"):
         plugins.load("exporters", str(path))
     path.write_text("")
-    with pytest.raises(PluginError, match=r"does not define SUFFIX, export"):
+    with pytest.raises(PluginError, match=r"defines no constant SUFFIX and no function export"):
         plugins.load("exporters", str(path))
+    path.write_text("SUFFIX = '.x'\nexport = 1\n")
+    with pytest.raises(PluginError, match=r"no function export"):
+        plugins.load("exporters", str(path))
+
+
+INSIDE = """
+import json
+def plan(width=0):
+    return inner(width)
+def inner(width):
+    return json.loads("{") if width else 1 / width
+def own(error):
+    raise error
+"""
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda module: module.plan(0), ", line 6: ZeroDivisionError: division by zero"),
+        (lambda module: module.plan(3), ", line 6: JSONDecodeError: Expecting"),
+        (lambda module: module.own(SyntaxError("odd")), ", line 8: SyntaxError: odd"),
+        (lambda module: module.plan(1, 2), ": TypeError: plan() takes"),
+    ],
+)
+def test_what_a_plugin_raises_is_blamed_on_it(tmp_path, monkeypatch, call, says):
+    (tmp_path / "mine.py").write_text(INSIDE)
+    monkeypatch.chdir(tmp_path)
+    for path in ("mine.py", str(tmp_path / "mine.py")):
+        module = plugins.load("architectures", path)
+        with pytest.raises(PluginError) as caught, plugins.blame("architectures", path):
+            call(module)
+        assert str(caught.value).startswith(f"architecture {path}{says}")
+        assert caught.value.__cause__ is not None
+
+
+def test_what_is_not_a_plugins_fault_passes(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(INSIDE)
+    module = plugins.load("architectures", str(path))
+    for error in (UsageError("ours"), PluginError("ours"), KeyboardInterrupt()):
+        with pytest.raises(type(error)) as caught, plugins.blame("architectures", str(path)):
+            module.own(error)
+        assert caught.value is error
+    with pytest.raises(ZeroDivisionError), plugins.blame("architectures", "conv"):
+        module.plan(0)
+    with plugins.blame("architectures", str(path)):
+        pass
+    with pytest.raises(PluginError, match="no plug-ins of the kind"), plugins.blame("colours", "red"):
+        pass
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ class LazyGroup(click.Group):
         except KeyboardInterrupt as error:
             _fail(
                 ctx,
-                "interrupted, nothing half-written is left: --resume goes on with a search where it stopped",
+                "interrupted, nothing half-written is left; a saved search goes on with `find --resume`, a run when started again",
                 INTERRUPTED,
                 error,
             )

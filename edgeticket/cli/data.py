@@ -8,6 +8,8 @@ import click
 from edgeticket import data
 from edgeticket.cli import format_option
 
+MAX_CHANNELS = 8  # listed one by one
+
 
 @click.group("data")
 def command() -> None:
@@ -17,12 +19,17 @@ def command() -> None:
 @command.command("list")
 @format_option
 def list_names(output_format: str) -> None:
-    """Print the data sets that are known by name."""
-    for name, line in data.names():
-        click.echo(json.dumps({"name": name, "line": line}) if output_format == "json" else f"{name:15s} {line}")
+    """Print the data sets that are known by name, the other forms that -d takes, and the layouts of arrays."""
+    rows = [("name", *row) for row in data.names()]
+    rows += [("form", *row) for row in data.FORMS.items()]
+    if output_format == "json":
+        rows += [("layout", *row) for row in data.LAYOUT_LINES.items()]
+        click.echo("\n".join(json.dumps({kind: name, "line": line}) for kind, name, line in rows))
+    else:
+        click.echo("\n".join(f"{name:17s} {line}" for _, name, line in rows) + f"\n\n{data.LAYOUT_HELP}")
 
 
-@command.command("check")
+@command.command("check", epilog="\b\n" + data.LAYOUT_HELP)
 @click.argument("name")
 @click.option(
     "--layout", type=click.Choice(data.LAYOUTS), default="auto", show_default=True, help="How arrays are stored."
@@ -30,13 +37,15 @@ def list_names(output_format: str) -> None:
 @click.option("--images", type=click.IntRange(min=1), help="Keep the first N of the training part.")
 @format_option
 def check(name: str, output_format: str, **options: Any) -> None:
-    """Read NAME and print its parts, shape, classes, input map, digest and licence.
+    """Read NAME and print its parts, shape, classes, channels, input map, digest and licence, and warnings on stderr.
 
     NAME is a known name, an .npz (x_train, y_train, optional x_test, y_test, groups, classes), a folder with a sub-folder
     of images per class, or file.py:function giving a dict of such arrays.
     """
     found = data.summary(data.load(name, **options))
     click.echo(json.dumps(found) if output_format == "json" else _text(found))
+    for warning in found["warnings"] if output_format == "text" else ():
+        click.echo(f"Warning: {warning}", err=True)
 
 
 def _text(found: dict[str, Any]) -> str:
@@ -49,6 +58,7 @@ def _text(found: dict[str, Any]) -> str:
             f"name    {found['name']} ({found['task']})",
             f"shape   {' x '.join(map(str, found['shape']))} {sensor['dtype']}",
             f"parts   train {sizes['train']}, select {sizes['select']}, certify {sizes['certify']}",
+            *_channels("channel" if len(found["shape"]) > 1 else "feature", **found["channels"]),
             f"input   x = (raw - {offset}) * {sensor['step']:.9g}",
             f"digest  {found['digest']}",
             f"source  {found['note']}",
@@ -59,3 +69,13 @@ def _text(found: dict[str, Any]) -> str:
             ),
         ]
     )
+
+
+def _channels(word: str, mean: list[float], spread: list[float]) -> list[str]:
+    """A line a channel, or their range where they are many."""
+    head = f"sensor  {len(mean)} {word}{'s' if len(mean) > 1 else ''} in train, raw:"
+    if len(mean) > MAX_CHANNELS:
+        ranges = (f"{min(values):.4g}..{max(values):.4g}" for values in (mean, spread))
+        return ["{} mean {}, standard deviation {}".format(head, *ranges)]
+    rows = (f"  {c:<5d} {m:12.4g} {s:12.4g}" for c, (m, s) in enumerate(zip(mean, spread, strict=True)))
+    return [f"{head} mean, standard deviation", *rows]

@@ -1,6 +1,7 @@
 """Search a random network for a structured-sparse subnetwork: writes a ticket."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,46 +9,43 @@ import click
 
 from edgeticket.cli import format_option
 from edgeticket.cli._bar import bar
+from edgeticket.cli._options import data_options
 from edgeticket.errors import UsageError
 from edgeticket.files import check_free
+from edgeticket.settings import Settings
+
+NETWORK = "NAME[:WIDTH,...] or PATH.py[:WIDTH,...]; NAME is conv, mlp or resnet8."
+DENSITY = "Kept weights / (fan-in x edges), above 0 and at most 1, e.g. 0.1 or 0.1,conv1=0.5."
+EDGES = "Random edges a connection, 1 to 16, e.g. 3 or 1,conv1=4."
+LEARN = "Layers with learned int8 weights: stem, head (while at most 5 % of the weights), layer names, or none."
+
+
+def setting(name: str, help: str, **more: Any) -> Callable[..., Any]:
+    """An option whose default is that of `Settings`."""
+    field = name.removeprefix("--").replace("-", "_")
+    return click.option(name, default=getattr(Settings, field), show_default=True, help=help, **more)
 
 
 @click.command("find")
-@click.option("-m", "--model", "network", default="conv", show_default=True, help="NAME[:WIDTHS], e.g. conv:32,64,64.")
-@click.option("-d", "--data", "source", default="digits", show_default=True, help="See `edgeticket data list`.")
-@click.option(
-    "--layout", default="auto", show_default=True, help="How arrays are stored; see `edgeticket data check --help`."
-)
+@click.option("-m", "--model", "network", default="conv", show_default=True, help=NETWORK)
+@data_options(default="digits")
 @click.option("--images", type=int, help="Learn from the first so many training examples.")
-@click.option("--density", default="0.5", show_default=True, help="Kept weights / fan-in, e.g. 0.1 or 0.1,conv1=0.5.")
-@click.option(
-    "--edges",
-    default="1",
-    show_default=True,
-    help="Random edges a connection, e.g. 3 or 1,conv1=4; density counts them.",
-)
-@click.option("--keep", default=1.0, show_default=True, help="Fraction of channels that stay.")
-@click.option("--align", default=8, show_default=True, help="Kept widths are multiples of this.")
-@click.option("--seed", default=0, show_default=True, help="Of the random network, in [0, 2^64), and of the search.")
-@click.option("--epochs", default=10, show_default=True, help="Passes over the training examples.")
-@click.option("--batch", default=128, show_default=True, help="Examples a step.")
-@click.option("--learn", default="stem,head", show_default=True, help="Layers with learned int8 weights, or none.")
+@setting("--density", DENSITY, type=str)
+@setting("--edges", EDGES, type=str)
+@setting("--keep", "Fraction of channels that stay.")
+@setting("--align", "Kept widths are multiples of this, and at least this.")
+@setting("--seed", "Of the random network, in [0, 2^64), and of the search.")
+@setting("--epochs", "Passes over the training examples.")
+@setting("--batch", "Examples a step.")
+@setting("--learn", LEARN)
 @click.option("--pure", is_flag=True, help="The same as --learn none: masks, scales and biases only.")
-@click.option(
-    "--signs",
-    type=click.Choice(["seed", "learned"]),
-    default="seed",
-    show_default=True,
-    help="Keep the seed's signs, or learn flips.",
-)
-@click.option("--method", default="edge_popup", show_default=True, help="Search method, or the path to a .py file.")
-@click.option("--score-step", default=0.5, show_default=True, help="Step size of the scores.")
-@click.option("--weight-step", default=0.5, show_default=True, help="Step size of learned layers.")
-@click.option("--float-step", default=0.1, show_default=True, help="Step size of --float-control.")
-@click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
-@click.option(
-    "--threads", default=1, show_default=True, help="Part of the result: the same threads give the same bytes."
-)
+@setting("--signs", "Keep the seed's signs, or learn flips.", type=click.Choice(["seed", "learned"]))
+@setting("--method", "Search method, or the path to a .py file.")
+@setting("--score-step", "Step size of the scores.")
+@setting("--weight-step", "Step size of learned layers.")
+@setting("--float-step", "Step size of --float-control.")
+@setting("--device", "cpu or cuda.")
+@setting("--threads", "Part of the result: the same threads give the same bytes.")
 @click.option("--no-control", is_flag=True, help="With --keep: skip the narrow network that the search must beat.")
 @click.option("--float-control", is_flag=True, help="Also train an ordinary float network of the same final shape.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The ticket.")
@@ -59,7 +57,7 @@ def command(
 ) -> None:
     """Search the random network -m for a subnetwork that does the job -d, and write what was chosen as a ticket."""
     from edgeticket.data import load
-    from edgeticket.find import Settings, find, network_plan
+    from edgeticket.find import find, network_plan
 
     check_free(output, options.pop("overwrite"))
     checkpoint = _checkpoint(output, options.pop("resume"))

@@ -1,19 +1,18 @@
 """Calibrate a ticket's activation ranges again, on other data."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from edgeticket.cli import format_option
+from edgeticket.cli._options import data_options
 from edgeticket.files import check_free
 
 
 @click.command("requantize")
 @click.argument("ticket", type=click.Path(path_type=Path))
-@click.option("-d", "--data", "source", required=True, help="See `edgeticket data list`.")
-@click.option("--layout", default="auto", show_default=True, help="How arrays are stored.")
+@data_options()
 @click.option("--images", type=int, default=1024, show_default=True, help="Use the first so many training examples.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The new ticket.")
 @click.option("--overwrite", is_flag=True, help="Replace OUTPUT if it exists.")
@@ -22,17 +21,17 @@ def command(
     ticket: Path, source: str, layout: str, images: int, output: Path, overwrite: bool, output_format: str
 ) -> None:
     """Give TICKET the activation ranges of the data -d: the int8 form follows them, the float form stays as it is."""
-    from edgeticket.calibration import calibrate
-    from edgeticket.compact import compact
+    from edgeticket.calibration import requantize
     from edgeticket.data import load
     from edgeticket.ticket import read_ticket
 
     check_free(output, overwrite)
-    old = read_ticket(ticket)
-    quant = calibrate(compact(old), load(source, layout=layout, images=images).train[0])
-    replace(old, quant=quant).write(output)
+    new = requantize(read_ticket(ticket), load(source, layout=layout, images=images))
+    new.write(output)
+    quant = new.quant
     rows = {name: {"scale": q.scale, "zero_point": q.zero_point} for name, q in quant.items()}
     if output_format == "json":
         click.echo(json.dumps(rows))
     else:
         click.echo("\n".join(f"{name:20} scale {q.scale:.6g}  zero point {q.zero_point}" for name, q in quant.items()))
+    click.echo(f"wrote {output}, {output.stat().st_size:,} bytes", err=True)

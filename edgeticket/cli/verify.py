@@ -6,13 +6,13 @@ from pathlib import Path
 import click
 
 from edgeticket.cli import format_option
+from edgeticket.cli._options import data_options
 
 
 @click.command("verify")
 @click.argument("ticket", type=click.Path(path_type=Path))
 @click.argument("artifacts", nargs=-1, type=click.Path(path_type=Path))
-@click.option("-d", "--data", "source", required=True, help="See `edgeticket data list`; its certify part is used.")
-@click.option("--layout", default="auto", show_default=True, help="How arrays are stored.")
+@data_options()
 @format_option
 def command(ticket: Path, artifacts: tuple[Path, ...], source: str, layout: str, output_format: str) -> None:
     """Compare each of ARTIFACTS with TICKET on the certify part of the data -d; any difference exits with 4."""

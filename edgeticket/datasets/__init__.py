@@ -1,1 +1,1 @@
-"""Where data come from, one file a source; edgeticket.data checks and splits what they give."""
+"""Where data come from, one file a source, and how they are checked, split and looked over for edgeticket.data."""

@@ -1,14 +1,15 @@
 """Arrays as stored -> checked arrays: x uint8, int16 or float32 with channels first, y int64."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from edgeticket.datasets.forms import LAYOUTS
 from edgeticket.datasets.raw import KEYS, REQUIRED, Raw
 from edgeticket.errors import DataError, UsageError
 
-LAYOUTS = ("auto", "channels-first", "channels-last", "flat", "series")
 MAX_CLASSES = 10_000
 Part = tuple[np.ndarray, np.ndarray]
 _CHANNELS = (1, 3, 4)  # what a picture has; "auto" looks for them
@@ -37,6 +38,7 @@ def check(raw: Raw, layout: str) -> Arrays:
     train = _part(raw, "train", layout)
     test = _part(raw, "test", layout) if "x_test" in raw.arrays else None
     classes = _classes(raw, train[1])
+    _require_no_gap(train[1], classes, named="classes" in raw.arrays)
     for name, part in (("y_train", train), ("y_test", test)):
         if part and part[1].max() >= len(classes):
             raise DataError(
@@ -103,7 +105,7 @@ def arrange(name: str, x: np.ndarray, layout: str) -> np.ndarray:
         return x.reshape(len(x), -1)
     if (layout == "channels-first" and x.ndim > 2) or (layout == "series" and x.ndim == 3):
         return x
-    if layout == "channels-last" and x.ndim > 2:
+    if (layout == "channels-last" and x.ndim > 2) or (layout == "series-last" and x.ndim == 3):
         return np.moveaxis(x, -1, 1)
     if (layout == "series" and x.ndim == 2) or (layout == "grey" and x.ndim == 3):
         return x[:, None]
@@ -119,7 +121,8 @@ def _guess(name: str, x: np.ndarray) -> str:
         return "channels-first" if x.shape[1] in _CHANNELS else "channels-last"
     raise DataError(
         f"{name} has shape {x.shape} of {x.dtype}, which may be read in two ways: say which with the layout, channels-first "
-        "[n, c, h, w] or [n, c, length], channels-last, series or flat; grey pictures [n, h, w] need an axis more, x[:, None]"
+        "[n, c, h, w], channels-last [n, h, w, c], series [n, channels, length], series-last [n, length, channels] or flat; "
+        "grey pictures [n, h, w] need an axis more, x[:, None]"
     )
 
 
@@ -146,6 +149,24 @@ def _classes(raw: Raw, y: np.ndarray) -> tuple[str, ...]:
     if len(set(names)) != len(names):
         raise DataError("classes holds one name twice: give each class its own")
     return tuple(names)
+
+
+def _require_no_gap(y: np.ndarray, classes: tuple[str, ...], named: bool) -> None:
+    counts = np.bincount(y, minlength=len(classes))
+    if (counts > 0).sum() < 2:
+        raise DataError("y_train holds only one class: classification needs two or more")
+    for empty in np.flatnonzero(counts[: len(classes)] == 0)[:1]:
+        if named:
+            raise DataError(f"class {empty} ({classes[empty]}) has no training example: add some, or drop the class")
+        raise DataError(
+            f"y_train's labels run to {y.max()} but class {empty} has none: number them from 0 without gaps"
+        )
+
+
+def blocks(x: np.ndarray) -> Iterator[np.ndarray]:
+    """Rows of `x`, about a million values at a time, so that wide copies of them stay small."""
+    rows = max(1, (len(x) << 20) // x.size)
+    yield from (x[row : row + rows] for row in range(0, len(x), rows))
 
 
 def _groups(raw: Raw, count: int) -> np.ndarray | None:

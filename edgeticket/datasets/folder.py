@@ -96,4 +96,6 @@ def _image(file: Path) -> np.ndarray:
                 raise ValueError(f"colour mode {mode}; known are 8-bit grey, RGB and RGBA")
             return np.asarray(image.convert(mode)).reshape(image.height, image.width, -1).transpose(2, 0, 1)
     except Exception as error:  # Pillow's decoders raise many types on damaged files
-        raise DataError(f"{file} is not a usable image ({error}): convert it, or move it away") from error
+        unknown = type(error).__name__ == "UnidentifiedImageError"  # its text shows our buffer, not the file
+        reason = f"damaged, or none of {', '.join(FORMATS)}" if unknown else str(error)
+        raise DataError(f"{file} is not a usable image ({reason}): convert it, or move it away") from error
