@@ -143,6 +143,7 @@ def test_one_group_of_half_of_all_goes_to_train(giant: int) -> None:
 
 
 def test_many_groups_are_counted_out_in_order() -> None:
+    assert split._fill(np.array([1, 1, 98]), 100, most=1) == [0]  # the parts that follow need one each
     numbers = split.allot(np.ones(1000, int), (1, 1, 3))
     assert numbers.tolist() == [0] * 200 + [1] * 200 + [2] * 600
     sizes = np.random.default_rng(0).integers(1, 100, 30_000)

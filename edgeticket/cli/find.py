@@ -10,6 +10,7 @@ import click
 from edgeticket.cli import format_option
 from edgeticket.cli._bar import bar
 from edgeticket.cli._options import data_options
+from edgeticket.datasets.forms import LAYOUT_HELP
 from edgeticket.errors import UsageError
 from edgeticket.files import check_free
 from edgeticket.settings import Settings
@@ -26,7 +27,7 @@ def setting(name: str, help: str, **more: Any) -> Callable[..., Any]:
     return click.option(name, default=getattr(Settings, field), show_default=True, help=help, **more)
 
 
-@click.command("find")
+@click.command("find", epilog="\b\n" + LAYOUT_HELP)
 @click.option("-m", "--model", "network", default="conv", show_default=True, help=NETWORK)
 @data_options(default="digits")
 @click.option("--images", type=int, help="Learn from the first so many training examples.")
