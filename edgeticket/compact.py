@@ -9,7 +9,8 @@ from dataclasses import replace
 import numpy as np
 
 from edgeticket.model import Int8, Model, Signs, Weights
-from edgeticket.plan import Conv, Flatten, Plan
+from edgeticket.ops import Conv, Flatten
+from edgeticket.plan import Plan
 from edgeticket.reference import require_equal, run
 from edgeticket.ticket import Ticket
 

@@ -8,8 +8,8 @@ import numpy as np
 
 from edgeticket.compact import compact, prove
 from edgeticket.model import Model
+from edgeticket.ops import Layer
 from edgeticket.packet import equivalents, packed_bytes, packed_layers
-from edgeticket.plan import Layer
 from edgeticket.ticket import Ticket
 
 Table = list[list[str]]

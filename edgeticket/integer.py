@@ -41,7 +41,7 @@ import numpy as np
 
 from edgeticket.errors import DataError, UnsupportedError
 from edgeticket.model import Float, Model
-from edgeticket.plan import (
+from edgeticket.ops import (
     Activation,
     Add,
     AveragePool,
@@ -53,9 +53,9 @@ from edgeticket.plan import (
     Linear,
     MaxPool,
     Mul,
-    Plan,
     Shape,
 )
+from edgeticket.plan import Plan
 from edgeticket.reference import activate, check_raw, multiply, windows
 from edgeticket.ticket import Input
 

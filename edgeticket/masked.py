@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edgeticket.model import Signs
-from edgeticket.plan import (
+from edgeticket.ops import (
     Activation,
     Add,
     AveragePool,
@@ -24,13 +24,12 @@ from edgeticket.plan import (
     Conv,
     Flatten,
     GlobalAveragePool,
-    Kept,
     Layer,
     Linear,
     MaxPool,
     Mul,
-    Plan,
 )
+from edgeticket.plan import Kept, Plan
 from edgeticket.settings import rounded
 from edgeticket.ticket import Input, Ticket
 

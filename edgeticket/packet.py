@@ -20,7 +20,8 @@ import numpy as np
 
 from edgeticket.errors import TicketError
 from edgeticket.model import Float, Int8, Model, Signs, Weights
-from edgeticket.plan import Conv, Plan
+from edgeticket.ops import Conv
+from edgeticket.plan import Plan
 from edgeticket.ticket import Ticket
 
 SEED = 8

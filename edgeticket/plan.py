@@ -5,134 +5,32 @@ attributes. A norm or an activation that directly follows a Conv or Linear is a 
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
 from typing import Any
 
 import numpy as np
 
+from edgeticket.coupling import Group, couple
 from edgeticket.errors import UnsupportedError
-
-Shape = tuple[int, ...]
-ACTIVATIONS = ("none", "relu", "relu6", "leaky_relu", "sigmoid", "tanh")
+from edgeticket.ops import (
+    MAX_ELEMENTS,
+    WEIGHTED,
+    Conv,
+    Layer,
+    Linear,
+    Shape,
+    op_from_json,
+    op_to_json,
+    out_shape,
+    sizes,
+)
 
 # Checked before anything is allocated, so that a hostile file cannot ask for more memory or time than a large plan needs.
 MAX_LAYERS = 4096
-MAX_ELEMENTS = 1 << 26  # of one tensor
 MAX_CHANNELS = 1 << 19  # that all layers together read and make
 MAX_WEIGHTS = 1 << 27
-
-
-@dataclass(frozen=True)
-class Conv:
-    """1-D or 2-D convolution; `pad` in ONNX's order: all begins, then all ends. `groups` = input channels: depthwise."""
-
-    out: int
-    kernel: Shape
-    stride: Shape
-    pad: Shape
-    dilation: Shape
-    groups: int = 1
-    norm: bool = True
-    activation: str = "none"
-
-
-@dataclass(frozen=True)
-class Linear:
-    out: int
-    norm: bool = False
-    activation: str = "none"
-
-
-@dataclass(frozen=True)
-class Add:
-    activation: str = "none"
-
-
-@dataclass(frozen=True)
-class Mul:
-    """Elementwise product; an operand with spatial size 1 is broadcast (squeeze-and-excite)."""
-
-
-@dataclass(frozen=True)
-class Concat:
-    """Along channels."""
-
-
-@dataclass(frozen=True)
-class Activation:
-    activation: str
-
-
-@dataclass(frozen=True)
-class MaxPool:
-    kernel: Shape
-    stride: Shape
-    pad: Shape
-
-
-@dataclass(frozen=True)
-class AveragePool:
-    """Padding is not counted (ONNX count_include_pad = 0)."""
-
-    kernel: Shape
-    stride: Shape
-    pad: Shape
-
-
-@dataclass(frozen=True)
-class GlobalAveragePool:
-    """(channels, ...) -> (channels,)."""
-
-
-@dataclass(frozen=True)
-class Flatten:
-    """(channels, ...) -> (channels * ...,), channel by channel."""
-
-
-Op = Conv | Linear | Add | Mul | Concat | Activation | MaxPool | AveragePool | GlobalAveragePool | Flatten
-WEIGHTED = (Conv, Linear)
-OPS: dict[str, type] = {
-    op.__name__: op
-    for op in (Conv, Linear, Add, Mul, Concat, Activation, MaxPool, AveragePool, GlobalAveragePool, Flatten)
-}
-
-
-def conv(
-    out: int,
-    kernel: int = 3,
-    *,
-    stride: int = 1,
-    dims: int = 2,
-    groups: int = 1,
-    norm: bool = True,
-    activation: str = "relu",
-) -> Conv:
-    """The usual convolution: the same kernel and stride in every direction, padded by kernel // 2."""
-    every = (1,) * dims
-    return Conv(out, (kernel,) * dims, (stride,) * dims, (kernel // 2,) * 2 * dims, every, groups, norm, activation)
-
-
-@dataclass(frozen=True)
-class Layer:
-    """One operation; its output is the tensor of the same name."""
-
-    name: str
-    op: Op
-    inputs: tuple[str, ...]
-
-    def wider(self, by: int) -> "Layer":
-        """With so many more filters; layers without weights stay as they are."""
-        return replace(self, op=replace(self.op, out=self.op.out + by)) if isinstance(self.op, WEIGHTED) else self
-
-
-@dataclass(frozen=True)
-class Group:
-    """Channels that live or die together, index by index. `fixed` names what forbids removing any, or is empty."""
-
-    ids: np.ndarray
-    fixed: str = ""
 
 
 Kept = Mapping[str, np.ndarray]
@@ -172,7 +70,7 @@ class Plan:
                 raise UnsupportedError(f"plan: two tensors are named {layer.name!r}")
             try:
                 inputs = [shapes[name] for name in layer.inputs]
-                shapes[layer.name] = _check_size("output", _out_shape(layer.op, inputs))
+                shapes[layer.name] = _check_size("output", out_shape(layer.op, inputs))
                 channels += shapes[layer.name][0] + sum(shape[0] for shape in inputs)
                 if channels > MAX_CHANNELS:
                     raise UnsupportedError(f"more than {MAX_CHANNELS} channels up to here: use a narrower plan")
@@ -253,24 +151,7 @@ class Plan:
 
     @cached_property
     def _coupling(self) -> tuple[dict[str, np.ndarray], dict[str, Group]]:
-        find = _UnionFind()
-        ids: dict[str, np.ndarray] = {name: find.fresh(name, shape[0]) for name, shape in self.inputs.items()}
-        fixed: list[tuple[str, str]] = [(name, "input of the network") for name in self.inputs]
-        for layer in self.layers:
-            ids[layer.name], reason = _couple(layer, self.shapes, [ids[name] for name in layer.inputs], find)
-            if reason:
-                fixed += [(name, reason) for name in (layer.name, *layer.inputs)]
-        fixed += [(name, "output of the network") for name in self.outputs]
-        root = find.roots()
-        channels = {name: root[tensor] for name, tensor in ids.items()}
-        reasons = {int(i): reason for name, reason in reversed(fixed) for i in channels[name]}
-        groups = {}
-        for name, first, size in find.made:
-            own = np.arange(first, first + size)
-            own = own[root[own] == own]
-            if len(own):
-                groups[name] = Group(own, next((reasons[i] for i in own.tolist() if i in reasons), ""))
-        return channels, groups
+        return couple(self.layers, self.shapes, tuple(self.inputs), self.outputs)
 
     @property
     def channels(self) -> dict[str, np.ndarray]:
@@ -320,7 +201,7 @@ class Plan:
                     "name": layer.name,
                     "op": type(layer.op).__name__,
                     "inputs": list(layer.inputs),
-                    **_op_to_json(layer.op),
+                    **op_to_json(layer.op),
                 }
                 for layer in self.layers
             ],
@@ -332,9 +213,9 @@ class Plan:
         """Inverse of `to_json`. Raises UnsupportedError for an unknown operation or a wrong field."""
         try:
             layers = tuple(
-                Layer(_names([row["name"]])[0], _op_from_json(row), _names(row["inputs"])) for row in data["layers"]
+                Layer(_names([row["name"]])[0], op_from_json(row), _names(row["inputs"])) for row in data["layers"]
             )
-            inputs = {name: _shape(shape) for name, shape in data["inputs"].items()}
+            inputs = {name: sizes(shape) for name, shape in data["inputs"].items()}
             return Plan(inputs, layers, _names(data["outputs"]))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise UnsupportedError(f"plan: malformed field {error}") from error
@@ -344,30 +225,6 @@ def _names(values: Any) -> tuple[str, ...]:
     if type(values) is not list or not all(type(value) is str for value in values):
         raise UnsupportedError(f"plan: {values!r} is not a list of names")
     return tuple(values)
-
-
-def _shape(values: Any) -> Shape:
-    if type(values) is not list or not all(type(value) is int and 0 <= value < 1 << 31 for value in values):
-        raise UnsupportedError(f"plan: {values!r} is not a list of sizes")
-    return tuple(values)
-
-
-def _op_to_json(op: Op) -> dict[str, Any]:
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(op).items()}
-
-
-def _op_from_json(row: Mapping[str, Any]) -> Op:
-    if row["op"] not in OPS:
-        raise UnsupportedError(f"layer {row['name']}: operation {row['op']!r} is not one of {', '.join(OPS)}")
-    kind = OPS[row["op"]]
-    given = {key: value for key, value in row.items() if key not in ("name", "op", "inputs")}
-    if set(given) != {field.name for field in fields(kind)}:
-        raise UnsupportedError(f"layer {row['name']} ({row['op']}): fields {', '.join(given)} are not the operation's")
-    for key, value in given.items():
-        want = {"out": int, "groups": int, "norm": bool, "activation": str}.get(key, list)
-        if type(value) is not want:
-            raise UnsupportedError(f"layer {row['name']} ({row['op']}): {key} is {value!r}")
-    return kind(**{key: _shape(value) if isinstance(value, list) else value for key, value in given.items()})
 
 
 def _check_size(what: str, shape: Shape) -> Shape:
@@ -380,112 +237,3 @@ def _check_size(what: str, shape: Shape) -> Shape:
     if len(shape) not in (1, 2, 3):
         raise UnsupportedError(f"{what} has {len(shape)} dimensions: 1 to 3 are possible")
     return shape
-
-
-def _out_shape(op: Op, inputs: list[Shape]) -> Shape:
-    if getattr(op, "activation", "none") not in ACTIVATIONS:
-        raise UnsupportedError(f"activation {op.activation!r} is not one of {', '.join(ACTIVATIONS)}")  # type: ignore[union-attr]
-    if isinstance(op, Add | Mul | Concat):
-        return _join_shape(op, inputs)
-    if len(inputs) != 1:
-        raise UnsupportedError(f"takes one input, got {len(inputs)}")
-    shape = inputs[0]
-    if isinstance(op, Conv):
-        if op.out < 1 or op.groups < 1 or shape[0] % op.groups or op.out % op.groups:
-            raise UnsupportedError(f"{op.out} filters in {op.groups} groups do not divide {shape[0]} channels")
-        return (op.out, *_window_shape(shape[1:], op.kernel, op.stride, op.pad, op.dilation))
-    if isinstance(op, Linear):
-        if len(shape) != 1 or op.out < 1:
-            raise UnsupportedError(
-                "needs at least one output and a flat input: put a Flatten or a global pool before it"
-            )
-        return (op.out,)
-    if isinstance(op, MaxPool | AveragePool):
-        return (shape[0], *_window_shape(shape[1:], op.kernel, op.stride, op.pad, (1,) * len(op.kernel)))
-    if isinstance(op, GlobalAveragePool):
-        return (shape[0],)
-    return (prod(shape),) if isinstance(op, Flatten) else shape
-
-
-def _window_shape(size: Shape, kernel: Shape, stride: Shape, pad: Shape, dilation: Shape) -> Shape:
-    n = len(size)
-    if n not in (1, 2) or not len(kernel) == len(stride) == len(dilation) == n or len(pad) != 2 * n:
-        raise UnsupportedError(f"a kernel of {len(kernel)} dimensions over an input of {n}")
-    if min(kernel) < 1 or min(stride) < 1 or min(dilation) < 1 or min(pad) < 0:
-        raise UnsupportedError("kernel, stride and dilation are at least 1, pad at least 0")
-    span = tuple(dilation[i] * (kernel[i] - 1) + 1 for i in range(n))
-    if any(pad[i] >= span[i % n] for i in range(2 * n)):
-        raise UnsupportedError(
-            f"pad {'x'.join(map(str, pad))} is not smaller than the kernel: some outputs would read nothing"
-        )
-    padded = tuple(size[i] + pad[i] + pad[n + i] for i in range(n))
-    if prod(padded) > MAX_ELEMENTS:
-        raise UnsupportedError(f"the padded input is larger than {MAX_ELEMENTS} elements")
-    out = tuple((padded[i] - span[i]) // stride[i] + 1 for i in range(n))
-    if min(out) < 1:
-        raise UnsupportedError(f"kernel {'x'.join(map(str, kernel))} is larger than the padded input")
-    return out
-
-
-def _join_shape(op: Add | Mul | Concat, inputs: list[Shape]) -> Shape:
-    if len(inputs) < 2:
-        raise UnsupportedError("takes at least two inputs")
-    if isinstance(op, Concat):
-        if len({shape[1:] for shape in inputs}) != 1:
-            raise UnsupportedError("inputs differ in more than their channels")
-        return (sum(shape[0] for shape in inputs), *inputs[0][1:])
-    largest = max(inputs, key=prod)
-    for shape in inputs:
-        flat = isinstance(op, Mul) and shape == (largest[0], *(1,) * (len(largest) - 1))
-        if shape != largest and not flat:
-            raise UnsupportedError("inputs differ in shape")
-    return largest
-
-
-class _UnionFind:
-    """Channel ids, joined in pairs; the smallest id of a set is its root."""
-
-    def __init__(self) -> None:
-        self.made: list[tuple[str, int, int]] = []
-        self.parent: list[int] = []
-
-    def fresh(self, name: str, size: int) -> np.ndarray:
-        first = len(self.parent)
-        self.made.append((name, first, size))
-        self.parent.extend(range(first, first + size))
-        return np.arange(first, first + size)
-
-    def root(self, i: int) -> int:
-        while self.parent[i] != i:
-            self.parent[i] = self.parent[self.parent[i]]
-            i = self.parent[i]
-        return i
-
-    def join(self, a: int, b: int) -> None:
-        a, b = self.root(a), self.root(b)
-        self.parent[max(a, b)] = min(a, b)
-
-    def roots(self) -> np.ndarray:
-        return np.array([self.root(i) for i in range(len(self.parent))])
-
-
-def _couple(
-    layer: Layer, shapes: Mapping[str, Shape], inputs: list[np.ndarray], find: _UnionFind
-) -> tuple[np.ndarray, str]:
-    """Channel ids of the layer's output, and what forbids removing channels around it, if anything does."""
-    op = layer.op
-    if isinstance(op, Conv) and op.groups > 1:
-        if op.groups == len(inputs[0]):
-            return np.repeat(inputs[0], op.out // op.groups), ""
-        return find.fresh(layer.name, op.out), f"{layer.name}: Conv with {op.groups} groups"
-    if isinstance(op, WEIGHTED):
-        return find.fresh(layer.name, op.out), ""
-    if isinstance(op, Concat):
-        return np.concatenate(inputs), ""
-    if isinstance(op, Flatten):
-        return np.repeat(inputs[0], prod(shapes[layer.inputs[0]][1:])), ""
-    if isinstance(op, Add | Mul):
-        for other in inputs[1:]:
-            for a, b in zip(inputs[0].tolist(), other.tolist(), strict=True):
-                find.join(a, b)
-    return inputs[0], ""

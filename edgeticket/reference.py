@@ -6,7 +6,7 @@ import numpy as np
 
 from edgeticket.errors import DataError, EquivalenceError
 from edgeticket.model import Model
-from edgeticket.plan import (
+from edgeticket.ops import (
     Activation,
     Add,
     AveragePool,
@@ -18,9 +18,9 @@ from edgeticket.plan import (
     Linear,
     MaxPool,
     Mul,
-    Plan,
     Shape,
 )
+from edgeticket.plan import Plan
 
 Tensors = Mapping[str, np.ndarray]
 TOLERANCE = 1e-5  # of the largest output, for float32 against this

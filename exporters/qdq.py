@@ -19,17 +19,7 @@ import onnx
 from edgeticket.errors import UnsupportedError
 from edgeticket.integer import Codes, IntegerLayer, IntegerModel, input_codes, integerise, run, run_layer
 from edgeticket.model import Model
-from edgeticket.plan import (
-    Activation,
-    Add,
-    AveragePool,
-    Concat,
-    Conv,
-    GlobalAveragePool,
-    Linear,
-    MaxPool,
-    Mul,
-)
+from edgeticket.ops import Activation, Add, AveragePool, Concat, Conv, GlobalAveragePool, Linear, MaxPool, Mul
 from exporters import fold
 from exporters.graph import Graph, Value, to_bytes
 

@@ -14,18 +14,7 @@ from edgeticket import reference
 from edgeticket.errors import EquivalenceError, UnsupportedError, UsageError
 from edgeticket.files import write_atomic
 from edgeticket.model import Model
-from edgeticket.plan import (
-    Activation,
-    Add,
-    AveragePool,
-    Concat,
-    Conv,
-    GlobalAveragePool,
-    Layer,
-    Linear,
-    MaxPool,
-    Mul,
-)
+from edgeticket.ops import Activation, Add, AveragePool, Concat, Conv, GlobalAveragePool, Layer, Linear, MaxPool, Mul
 from edgeticket.reference import require_equal
 from exporters import fold
 from exporters.graph import Graph, Value, to_bytes

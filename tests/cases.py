@@ -7,7 +7,7 @@ from math import prod
 import numpy as np
 
 from edgeticket.compact import compact
-from edgeticket.plan import (
+from edgeticket.ops import (
     ACTIVATIONS,
     Activation,
     Add,
@@ -21,9 +21,9 @@ from edgeticket.plan import (
     MaxPool,
     Mul,
     Op,
-    Plan,
     conv,
 )
+from edgeticket.plan import Plan
 from edgeticket.reference import run_all
 from edgeticket.ticket import Input, Quant, Ticket
 

@@ -12,7 +12,8 @@ from edgeticket.compact import align, compact, masked, prove, remove_dead, restr
 from edgeticket.describe import random_inputs
 from edgeticket.errors import EquivalenceError
 from edgeticket.model import Model, Signs
-from edgeticket.plan import Concat, Conv, Flatten, GlobalAveragePool, Layer, Linear, Plan, conv
+from edgeticket.ops import Concat, Conv, Flatten, GlobalAveragePool, Layer, Linear, conv
+from edgeticket.plan import Plan
 from edgeticket.reference import difference, run
 from edgeticket.ticket import Ticket
 

@@ -14,8 +14,8 @@ from edgeticket.cli import main
 from edgeticket.compact import compact
 from edgeticket.describe import describe, describe_text, prove_compact, prove_text, random_inputs
 from edgeticket.errors import DataError
+from edgeticket.ops import GlobalAveragePool, Linear, conv
 from edgeticket.packet import packed_bytes, packed_layers
-from edgeticket.plan import GlobalAveragePool, Linear, conv
 from edgeticket.ticket import MAX_EDGES, Ticket
 
 

@@ -25,7 +25,7 @@ from edgeticket.integer import (
     run_layer,
 )
 from edgeticket.model import Float, Int8, Model
-from edgeticket.plan import (
+from edgeticket.ops import (
     Activation,
     Add,
     AveragePool,
@@ -38,8 +38,8 @@ from edgeticket.plan import (
     MaxPool,
     Mul,
     Op,
-    Plan,
 )
+from edgeticket.plan import Plan
 from edgeticket.ticket import Input, Quant
 
 MODELS = {name: compact(case.ticket()) for name, case in CASES.items()}

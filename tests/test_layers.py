@@ -13,6 +13,8 @@ LAYERS = {
     "edgeticket.errors": 0,
     "edgeticket.files": 0,
     "edgeticket.prng": 0,
+    "edgeticket.ops": 1,
+    "edgeticket.coupling": 1,
     "edgeticket.plan": 1,
     "edgeticket.budget": 1,
     "edgeticket.theory": 1,
@@ -56,6 +58,9 @@ LAYERS = {
 
 # Neighbours in one layer, each with its reason: the first reads the second, never the other way round.
 NEIGHBOURS = {
+    ("edgeticket.coupling", "edgeticket.ops"): "channels are coupled by operations",
+    ("edgeticket.plan", "edgeticket.ops"): "a plan is made of operations",
+    ("edgeticket.plan", "edgeticket.coupling"): "and knows its coupled channels",
     ("edgeticket.files", "edgeticket.errors"): "writing a file can fail",
     ("edgeticket.prng", "edgeticket.errors"): "so can a counter that is out of range",
     ("edgeticket.model", "edgeticket.ticket"): "a model keeps a ticket's input map and ranges",

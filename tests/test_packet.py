@@ -15,8 +15,9 @@ from edgeticket import packet
 from edgeticket.compact import compact, restrict
 from edgeticket.errors import TicketError
 from edgeticket.model import Float, Int8, Model
+from edgeticket.ops import Concat, Conv, Flatten, GlobalAveragePool, Layer, Linear, conv
 from edgeticket.packet import equivalents, pack_mask, packed_bytes, packed_layers, raw_bits, rice, unpack_mask, unrice
-from edgeticket.plan import Concat, Conv, Flatten, GlobalAveragePool, Layer, Linear, Plan, conv
+from edgeticket.plan import Plan
 from edgeticket.ticket import Input, Ticket
 
 # encoders

@@ -10,7 +10,7 @@ import pytest
 from cases import CASES, ONE, chain, graph
 
 from edgeticket.errors import UnsupportedError
-from edgeticket.plan import (
+from edgeticket.ops import (
     Activation,
     Add,
     AveragePool,
@@ -22,9 +22,9 @@ from edgeticket.plan import (
     Linear,
     MaxPool,
     Mul,
-    Plan,
     conv,
 )
+from edgeticket.plan import Plan
 
 # shapes and costs
 

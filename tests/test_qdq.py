@@ -12,7 +12,7 @@ from edgeticket.compact import compact
 from edgeticket.errors import UnsupportedError
 from edgeticket.integer import integerise
 from edgeticket.model import Float, Int8, Model
-from edgeticket.plan import GlobalAveragePool, Linear, conv
+from edgeticket.ops import GlobalAveragePool, Linear, conv
 from edgeticket.ticket import Quant
 from exporters import fold, qdq
 from exporters.graph import IR_VERSION, OPSET, to_bytes

@@ -20,7 +20,7 @@ from safetensors.numpy import load, save
 
 from edgeticket.compact import compact, masked
 from edgeticket.errors import EdgeTicketError, TicketError, UnsupportedError
-from edgeticket.plan import GlobalAveragePool, Linear, conv
+from edgeticket.ops import GlobalAveragePool, Linear, conv
 from edgeticket.ticket import KEY, MAX_HEADER, MAX_TENSORS, Input, Quant, Ticket, parse_ticket, read_ticket
 
 Header = dict[str, Any]

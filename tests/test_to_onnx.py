@@ -23,7 +23,8 @@ from edgeticket.compact import compact
 from edgeticket.errors import EdgeTicketError, EquivalenceError, PluginError, UnsupportedError, UsageError
 from edgeticket.export import export, probes, unpack
 from edgeticket.model import Float, Signs
-from edgeticket.plan import Plan, conv
+from edgeticket.ops import conv
+from edgeticket.plan import Plan
 from exporters import fold, to_onnx
 from exporters.graph import BATCH, Graph, to_bytes
 from exporters.sign_bits import layer_signs, permute_halves

@@ -24,7 +24,7 @@ from edgeticket.compact import compact
 from edgeticket.data import Data, load
 from edgeticket.errors import DataError, EquivalenceError, UnsupportedError, UsageError
 from edgeticket.export import export
-from edgeticket.plan import Linear
+from edgeticket.ops import Linear
 from edgeticket.reference import run
 from edgeticket.ticket import Ticket
 from edgeticket.verify import Link, Verification, verify

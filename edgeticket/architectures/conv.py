@@ -1,6 +1,7 @@
 """3x3 convolutions with stride 1, 2, 2, ... then global average pool and a linear classifier: `conv:16,32,32`."""
 
-from edgeticket.plan import GlobalAveragePool, Layer, Linear, Plan, Shape, conv
+from edgeticket.ops import GlobalAveragePool, Layer, Linear, Shape, conv
+from edgeticket.plan import Plan
 
 DEFAULT = (16, 32, 32)
 

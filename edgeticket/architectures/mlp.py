@@ -2,7 +2,8 @@
 
 from math import prod
 
-from edgeticket.plan import Flatten, Layer, Linear, Plan, Shape
+from edgeticket.ops import Flatten, Layer, Linear, Shape
+from edgeticket.plan import Plan
 
 DEFAULT = (128, 64)
 

@@ -1,6 +1,7 @@
 """The ResNet of MLPerf Tiny's image classification (Banbury et al. 2021): a stem and three residual blocks: `resnet8:16,32,64`."""
 
-from edgeticket.plan import Add, GlobalAveragePool, Layer, Linear, Plan, Shape, conv
+from edgeticket.ops import Add, GlobalAveragePool, Layer, Linear, Shape, conv
+from edgeticket.plan import Plan
 
 DEFAULT = (16, 32, 64)
 
