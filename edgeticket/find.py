@@ -13,11 +13,12 @@ import numpy as np
 
 from edgeticket import __version__
 from edgeticket.calibration import calibrate
+from edgeticket.cells import MaskedWeight
 from edgeticket.compact import compact, remove_dead
 from edgeticket.data import Data
 from edgeticket.errors import DataError, InsufficientDataError, PluginError, UsageError
 from edgeticket.found import Found, Result
-from edgeticket.masked import Choices, MaskedNet, MaskedWeight, outputs
+from edgeticket.masked import Choices, MaskedNet, outputs
 from edgeticket.model import Float, Model
 from edgeticket.plan import Plan
 from edgeticket.plugins import blame, load

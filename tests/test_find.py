@@ -12,11 +12,12 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from edgeticket.cells import keep_top  # noqa: E402
 from edgeticket.compact import compact, masked, prove  # noqa: E402
 from edgeticket.data import Data, load  # noqa: E402
 from edgeticket.errors import EdgeTicketError, InsufficientDataError, UsageError  # noqa: E402
 from edgeticket.find import find, network_plan  # noqa: E402
-from edgeticket.masked import Choices, MaskedNet, keep_top  # noqa: E402
+from edgeticket.masked import Choices, MaskedNet  # noqa: E402
 from edgeticket.settings import Settings  # noqa: E402
 from edgeticket.ticket import parse_ticket  # noqa: E402
 

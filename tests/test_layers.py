@@ -33,6 +33,7 @@ LAYERS = {
     "edgeticket.plugins": 3,
     "edgeticket.runtime": 3,
     "edgeticket.frontends": 4,
+    "edgeticket.cells": 4,
     "edgeticket.masked": 4,
     "edgeticket.calibration": 4,
     "edgeticket.describe": 4,
@@ -58,6 +59,7 @@ LAYERS = {
 
 # Neighbours in one layer, each with its reason: the first reads the second, never the other way round.
 NEIGHBOURS = {
+    ("edgeticket.masked", "edgeticket.cells"): "a network is made of cells",
     ("edgeticket.coupling", "edgeticket.ops"): "channels are coupled by operations",
     ("edgeticket.plan", "edgeticket.ops"): "a plan is made of operations",
     ("edgeticket.plan", "edgeticket.coupling"): "and knows its coupled channels",
@@ -69,7 +71,7 @@ NEIGHBOURS = {
 }
 
 MAY_IMPORT = {
-    "torch": ("edgeticket.masked", "edgeticket.search", "edgeticket.frontends"),
+    "torch": ("edgeticket.cells", "edgeticket.masked", "edgeticket.search", "edgeticket.frontends"),
     "onnx": ("exporters", "edgeticket.targets", "edgeticket.export", "edgeticket.verify", "edgeticket.frontends"),
     "onnxruntime": ("exporters", "edgeticket.targets", "edgeticket.export", "edgeticket.verify", "edgeticket.runtime"),
     "click": ("edgeticket.cli",),

@@ -13,9 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from edgeticket.cells import LearnedWeight, MaskedWeight, Norm
 from edgeticket.errors import EdgeTicketError
 from edgeticket.files import write_atomic
-from edgeticket.masked import LearnedWeight, MaskedNet, MaskedWeight, Norm, outputs, prepare
+from edgeticket.masked import MaskedNet, outputs, prepare
 from edgeticket.plan import Kept
 from edgeticket.ticket import Input
 
