@@ -1,5 +1,6 @@
 """Measure artifacts on a target, side by side, and say what each costs against the first."""
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,8 @@ import numpy as np
 from edgeticket import plugins
 from edgeticket.budget import Artifact, Report
 from edgeticket.errors import UsageError
+from edgeticket.text import columns
+from edgeticket.theory import binomial_tail
 
 PERCENTILES = {"p50": 50, "p90": 90, "p99": 99, "max": 100}
 NOISE = 0.03  # a latency ratio this close to 1 is called no difference
@@ -85,19 +88,36 @@ def percentiles(values: Sequence[float]) -> dict[str, float]:
 
 
 def ratio(values: Sequence[float], first: Sequence[float], burst: int) -> dict[str, float]:
-    """Median over turns of (median of a turn / median of the first model's turn beside it), with the middle 80 % of turns."""
+    """Median over turns of (median of a turn / median of the first model's turn beside it).
+
+    `low` and `high`: its 95 % interval by `median_interval`, as if turns were independent; left out with too few turns.
+    """
     if len(values) != len(first) or len(values) % burst:
         burst = 1
     if len(values) != len(first):
         return {"median": float(np.median(values) / np.median(first))}
     turns = [np.median(np.reshape(series, (-1, burst)), axis=1) for series in (values, first)]
-    low, middle, high = np.percentile(turns[0] / turns[1], (10, 50, 90))
-    return {"median": float(middle), "p10": float(low), "p90": float(high)}
+    ratios = turns[0] / turns[1]
+    interval = median_interval(ratios)
+    return {"median": float(np.median(ratios))} | (
+        dict(zip(("low", "high"), interval, strict=True)) if interval else {}
+    )
+
+
+def median_interval(values: Sequence[float]) -> tuple[float, float] | None:
+    """The r-th smallest and r-th largest value, which hold the median between them in 95 % of samples; None for under 6.
+
+    They fail to where fewer than r values fall on one side of it, so r comes from the binomial distribution (n, 1/2):
+    W. R. Thompson, Annals of Mathematical Statistics 7, 1936.
+    """
+    n, ordered = len(values), sorted(map(float, values))
+    r = bisect_right(range(n // 2 + 1), 0.025, key=lambda r: binomial_tail(n - r + 1, n, 0.5)) - 1
+    return (ordered[r - 1], ordered[n - r]) if r else None
 
 
 def no_difference(ratio: Mapping[str, float]) -> bool:
-    """True when the ratio is 1 within the noise: masks alone, or another way to store the same weights."""
-    return abs(ratio["median"] - 1) <= NOISE or ratio.get("p10", 2) <= 1 <= ratio.get("p90", 0)
+    """True when the ratio is 1 within NOISE: masks alone, or another way to store the same weights."""
+    return abs(ratio["median"] - 1) <= NOISE
 
 
 # text
@@ -123,15 +143,9 @@ HEADER = (
 def table(reports: Sequence[Report]) -> str:
     """The reports as text, a row each; x: the ratio to the first row."""
     rows = [HEADER, *(_row(report, reports[0]) for report in reports)]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(HEADER))]
-    lines = [
-        "  ".join(
-            cell.rjust(width) if i else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    ]
-    return "\n".join([*lines, *(line for report in reports for line in _paced(report)), _footer(reports[0])])
+    return "\n".join(
+        [*columns(rows, "<"), *(line for report in reports for line in _paced(report)), _footer(reports[0])]
+    )
 
 
 def _row(report: Report, first: Report) -> tuple[str, ...]:
@@ -167,7 +181,7 @@ def _paced(report: Report) -> list[str]:
 def _footer(report: Report) -> str:
     facts = report.environment
     if report.cost.how == "none":
-        return f"target {report.target}: nothing was measured, the zeros are placeholders"
+        return f"target {report.target}: nothing was measured"
     known = [f"{key} {facts[key]}" for key in ("cpu", "onnxruntime", "threads", "load_average_before") if key in facts]
     return f"target {report.target}, {report.cost.how}; {', '.join(known)}"
 
@@ -179,7 +193,7 @@ def _times(value: float | None, first: float | None) -> str:
 def _spread(ratio: Mapping[str, float] | None) -> str:
     if ratio is None:
         return "-"
-    return f"{ratio['median']:.2f}x" + (f" ({ratio['p10']:.2f}-{ratio['p90']:.2f})" if "p10" in ratio else "")
+    return f"{ratio['median']:.2f}x" + (f" ({ratio['low']:.2f}-{ratio['high']:.2f})" if "low" in ratio else "")
 
 
 def _number(value: int | None) -> str:

@@ -15,10 +15,9 @@ How = Literal["estimated", "simulated", "measured", "none"]
 
 @dataclass(frozen=True)
 class Cost:
-    """None where a figure does not apply or was not found out; `how` = none: placeholders, nothing was run.
+    """None where a figure does not apply or was not found out; `how` = none: nothing was run.
 
-    `flash_bytes`: the linker's text + data. `latency_ms`: the median of one inference. `macs` counts every weight,
-    `kept_macs` those that a kernel with add and subtract lists does.
+    `flash_bytes`: the linker's text + data. `latency_ms`: the median of one inference.
     """
 
     target: str
@@ -27,10 +26,7 @@ class Cost:
     instructions: int | None = None
     flash_bytes: int | None = None
     ram_bytes: int | None = None
-    packet_bytes: int | None = None
     file_bytes: int | None = None
-    macs: int | None = None
-    kept_macs: int | None = None
 
 
 @dataclass(frozen=True)

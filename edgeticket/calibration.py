@@ -8,16 +8,16 @@ from edgeticket.compact import compact
 from edgeticket.data import Data
 from edgeticket.errors import DataError
 from edgeticket.model import Model
-from edgeticket.reference import check_raw, run_all
+from edgeticket.reference import batches, check_raw, run_all
 from edgeticket.ticket import Quant, Ticket
 
 
-def calibrate(model: Model, raw: np.ndarray, batch: int = 256) -> dict[str, Quant]:
+def calibrate(model: Model, raw: np.ndarray) -> dict[str, Quant]:
     """Min-max over `raw` [n, *input shape]; every range includes 0, so that 0 is a code."""
     low: dict[str, float] = {}
     high: dict[str, float] = {}
-    for i in range(0, len(raw), batch):
-        for name, values in run_all(model, raw[i : i + batch]).items():
+    for part in batches(model.plan, raw):
+        for name, values in run_all(model, part).items():
             low[name] = min(low.get(name, 0.0), float(values.min()))
             high[name] = max(high.get(name, 0.0), float(values.max()))
     return {name: _quant(low[name], high[name]) for name in low}

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -9,10 +10,10 @@ import numpy as np
 from edgeticket.compact import compact, prove
 from edgeticket.model import Model
 from edgeticket.ops import Layer
-from edgeticket.packet import equivalents, packed_bytes, packed_layers
+from edgeticket.packet import equivalents, layer_bytes, packed_bytes
+from edgeticket.text import columns
 from edgeticket.ticket import Ticket
 
-Table = list[list[str]]
 WIDTH = 118  # of the text, in columns
 _PROOF_INPUTS = 32
 
@@ -21,7 +22,7 @@ def describe(ticket: Ticket) -> dict[str, Any]:
     """Everything `edgeticket show` prints, as plain JSON values. Sizes in bytes, activations in int8 elements = bytes."""
     model = compact(ticket)
     layers = [_layer(ticket, model, layer) for layer in ticket.plan.weighted()]
-    parts = packed_bytes(ticket)
+    parts = packed_bytes(model)
     total = _totals(layers, sum(parts.values()), parts["int8"])
     wide, narrow = ticket.plan, model.plan
     return {
@@ -37,7 +38,7 @@ def describe(ticket: Ticket) -> dict[str, Any]:
             "ticket": len(ticket.to_bytes()),
             "packed": sum(parts.values()),
             "parts": parts,
-            **equivalents(ticket),
+            **equivalents(narrow),
         },
         "peak_activations": {"before": wide.peak_activations(), "after": narrow.peak_activations()},
         "provenance": dict(ticket.provenance),
@@ -45,22 +46,21 @@ def describe(ticket: Ticket) -> dict[str, Any]:
 
 
 def _layer(ticket: Ticket, model: Model, layer: Layer) -> dict[str, Any]:
-    name = layer.name
-    weights, narrow = model.weights[name], model.plan
-    edges = ticket.edges.get(name, 1)
-    after = narrow.weights()[name]
+    name, wide, narrow = layer.name, ticket.plan, model.plan
+    weights, edges = model.weights[name], ticket.edges.get(name, 1)
+    before, after = prod(wide.weight_shape(layer)), prod(narrow.weight_shape(narrow[name]))
     return {
         "name": name,
         "op": type(layer.op).__name__,
         "kind": "int8" if name in ticket.learned else "signs+flips" if name in ticket.flips else "signs",
         "edges": edges,
-        "channels": {"before": ticket.plan.shapes[name][0], "after": narrow.shapes[name][0]},
-        "weights": {"before": ticket.plan.weights()[name], "after": after},
+        "channels": {"before": wide.shapes[name][0], "after": narrow.shapes[name][0]},
+        "weights": {"before": before, "after": after},
         "kept": weights.kept,
         "density": weights.kept / (after * edges),
-        "macs": {"before": ticket.plan.macs()[name], "after": narrow.macs()[name]},
-        "kept_macs": model.kept_macs()[name],
-        "bytes": packed_layers(ticket)[name],
+        "macs": {"before": before * wide.positions(name), "after": after * narrow.positions(name)},
+        "kept_macs": weights.kept * narrow.positions(name),
+        "bytes": sum(layer_bytes(weights).values()),
     }
 
 
@@ -79,28 +79,12 @@ def _totals(layers: list[dict[str, Any]], packed: int, learned_bytes: int) -> di
     }
 
 
-def random_inputs(ticket: Ticket, count: int = _PROOF_INPUTS) -> np.ndarray:
-    """The same raw values every time, [count, *input shape], over the sensor's range.
-
-    A float sensor's range is what the input's quantisation covers.
-    """
-    ((name, shape),) = ticket.plan.inputs.items()
-    generator = np.random.default_rng(0)
-    if ticket.input.dtype in ("uint8", "int16"):
-        limits = np.iinfo(ticket.input.dtype)
-        return generator.integers(limits.min, limits.max, (count, *shape), ticket.input.dtype, endpoint=True)
-    quant = ticket.quant[name]
-    real = (generator.uniform(0, 255, (count, *shape)) - quant.zero_point) * quant.scale
-    offset = np.reshape(ticket.input.offset, (-1, *[1] * (len(shape) - 1)))
-    return (real / ticket.input.step + offset).astype(np.float32)
-
-
 def prove_compact(ticket: Ticket, raw: np.ndarray | None = None) -> dict[str, Any]:
     """Compare the compacted with the masked wide network on `raw`, or on random inputs.
 
     Raises EquivalenceError where they differ, DataError where `raw` does not fit.
     """
-    raw = random_inputs(ticket) if raw is None else raw
+    raw = compact(ticket).random_inputs(_PROOF_INPUTS) if raw is None else raw
     off = prove(ticket, raw)
     told = describe(ticket)
     return {"inputs": len(raw), "difference": off, "total": told["total"], "peak_activations": told["peak_activations"]}
@@ -137,7 +121,7 @@ def describe_text(told: Mapping[str, Any]) -> str:
     ]
     made_by = ", ".join(f"{key} = {value}" for key, value in _flat(told["provenance"]))
     provenance = [["made by", made_by]] if told["provenance"] else []
-    return "\n\n".join(["\n".join(_columns(_layer_rows(told), "<<<")), "\n".join(_folded(facts + provenance))])
+    return "\n\n".join(["\n".join(columns(_layer_rows(told), "<<<")), "\n".join(_folded(facts + provenance))])
 
 
 def prove_text(report: Mapping[str, Any]) -> str:
@@ -152,10 +136,10 @@ def prove_text(report: Mapping[str, Any]) -> str:
     equal = (
         f"equal to the masked wide network on {report['inputs']} inputs, largest difference {report['difference']:.1e}"
     )
-    return "\n".join([*_columns(rows, "<"), equal])
+    return "\n".join([*columns(rows, "<"), equal])
 
 
-def _layer_rows(told: Mapping[str, Any]) -> Table:
+def _layer_rows(told: Mapping[str, Any]) -> list[list[str]]:
     head = ["layer", "op", "weights are", "channels", "weights", "kept", "density", "MACs", "kept MACs", "bytes"]
     rows = [head]
     for row in (
@@ -211,14 +195,7 @@ def _safe(text: str) -> str:
     return ascii(text)[1:-1]
 
 
-def _columns(rows: Table, align: str) -> list[str]:
-    """Columns two spaces apart; `align` per column, the rest to the right."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    align = align.ljust(len(widths), ">")
-    return ["  ".join(f"{cell:{align[i]}{widths[i]}}" for i, cell in enumerate(row)).rstrip() for row in rows]
-
-
-def _folded(facts: Table, width: int = WIDTH - 9) -> list[str]:
+def _folded(facts: list[list[str]], width: int = WIDTH - 9) -> list[str]:
     """`name  text`, with the text folded at spaces or cut hard where there are none."""
     lines = []
     for name, text in facts:

@@ -42,24 +42,9 @@ def export(
         made = Path(folder) / path.name
         exporter.export(model, made, **options)
         if hasattr(exporter, "prove"):
-            exporter.prove(model, made, probes(model), **options)
+            exporter.prove(model, made, model.random_inputs(PROBES), **options)
         _put_in_place(made, path)
     return Artifact(path, Path(format).stem.removeprefix("to_"))
-
-
-def probes(model: Model, count: int = PROBES) -> np.ndarray:
-    """Raw sensor values [count, *input shape] in the sensor's range, the same ones every time."""
-    ((name, shape),) = model.plan.inputs.items()
-    rng = np.random.default_rng(0)
-    if model.input.dtype == "uint8":
-        return rng.integers(0, 256, (count, *shape), np.uint8)
-    quant = model.quant.get(name)
-    low, high = ((code - quant.zero_point) * quant.scale for code in (0, 255)) if quant else (-1.0, 1.0)
-    offset = np.reshape(model.input.offset, (-1, *[1] * (len(shape) - 1)))
-    raw = rng.uniform(low, high, (count, *shape)) / model.input.step + offset
-    if model.input.dtype == "int16":
-        raw = np.clip(np.rint(raw), -(1 << 15), (1 << 15) - 1)
-    return raw.astype(model.input.dtype)
 
 
 def unpack(path_in: Path, path_out: Path, overwrite: bool = False) -> Artifact:

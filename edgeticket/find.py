@@ -136,9 +136,10 @@ class _Session:
         return model, self._result("float", job, model.plan, "trained float32", seconds)
 
     def _result(self, name: str, job: Job, plan: Plan, purity: str, seconds: float) -> Result:
-        x, y = self.data.certify
-        correct = outputs(job.net, x, job.input).argmax(1) == y
-        return Result(name, correct, purity, plan.widths(), seconds)
+        correct, select = (
+            outputs(job.net, x, job.input).argmax(1) == y for x, y in (self.data.certify, self.data.select)
+        )
+        return Result(name, correct, float(select.mean()), purity, plan.widths(), seconds)
 
     def _finish(self, job: Job, edges: dict[str, int], settings: Settings) -> Ticket:
         """Fold, freeze, drop what is dead, calibrate."""

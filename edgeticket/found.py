@@ -17,6 +17,7 @@ class Result:
 
     name: str
     correct: np.ndarray  # bool per certify example
+    select: float  # accuracy on the select part: what choices may be made on
     purity: str
     widths: dict[str, int]
     seconds: float
@@ -35,6 +36,7 @@ class Result:
             "of": n,
             "low": low,
             "high": high,
+            "select_accuracy": self.select,
             "purity": self.purity,
             "widths": self.widths,
             "cpu_seconds": self.seconds,

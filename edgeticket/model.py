@@ -89,6 +89,23 @@ class Model:
         """Multiply-accumulates that a kernel with add and subtract lists does, by layer."""
         return {name: weights.kept * self.plan.positions(name) for name, weights in self.weights.items()}
 
+    def random_inputs(self, count: int) -> np.ndarray:
+        """The same raw sensor values every time, [count, *input shape].
+
+        Over all of uint8; of other sensors over what the input's quantisation covers, or -1 to 1 where it has none.
+        """
+        ((name, shape),) = self.plan.inputs.items()
+        rng = np.random.default_rng(0)
+        if self.input.dtype == "uint8":
+            return rng.integers(0, 256, (count, *shape), np.uint8)
+        quant = self.quant.get(name)
+        low, high = ((code - quant.zero_point) * quant.scale for code in (0, 255)) if quant else (-1.0, 1.0)
+        offset = np.reshape(self.input.offset, (-1, *[1] * (len(shape) - 1)))
+        raw = rng.uniform(low, high, (count, *shape)) / self.input.step + offset
+        if self.input.dtype == "int16":
+            raw = np.clip(np.rint(raw), -(1 << 15), (1 << 15) - 1)
+        return raw.astype(self.input.dtype)
+
     @property
     def digest(self) -> str:
         """SHA-256 over the plan, the weights, the biases and the input map."""

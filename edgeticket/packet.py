@@ -14,7 +14,7 @@ code on every side and is not counted.
 Rice code: R. F. Rice, "Some practical universal noiseless coding techniques", JPL 79-22, 1979.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import numpy as np
 
@@ -22,7 +22,6 @@ from edgeticket.errors import TicketError
 from edgeticket.model import Float, Int8, Model, Signs, Weights
 from edgeticket.ops import Conv
 from edgeticket.plan import Plan
-from edgeticket.ticket import Ticket
 
 SEED = 8
 PER_FILTER_INTEGER = 2 + 1 + 4
@@ -94,9 +93,9 @@ def unpack_mask(code: bytes, size: int) -> np.ndarray:
     return bits[:size]
 
 
-def packed_bytes(source: Model | Ticket) -> dict[str, int]:
-    """Bytes by part (the names in PARTS), everything a device needs beyond code. A Ticket counts as its compacted Model."""
-    plan, weights = _contents(source)
+def packed_bytes(model: Model) -> dict[str, int]:
+    """Bytes by part (the names in PARTS), everything a device needs beyond code."""
+    weights = model.weights
     total = dict.fromkeys(PARTS, 0)
     for layer in weights.values():
         for part, count in layer_bytes(layer).items():
@@ -104,19 +103,14 @@ def packed_bytes(source: Model | Ticket) -> dict[str, int]:
     if any(isinstance(layer, Signs) for layer in weights.values()):
         total["seed"] = SEED
     if not all(isinstance(layer, Float) for layer in weights.values()):
-        total["quantise"] = PER_TENSOR * len(plan.shapes)
-    total["input"] = sum(4 + 4 * shape[0] for shape in plan.inputs.values())
-    total["kept ids"] = sum(_kept_ids(plan, weights).values())
+        total["quantise"] = PER_TENSOR * len(model.plan.shapes)
+    total["input"] = sum(4 + 4 * shape[0] for shape in model.plan.inputs.values())
+    total["kept ids"] = sum(_kept_ids(model).values())
     return total
 
 
-def packed_layers(source: Model | Ticket) -> dict[str, int]:
-    """Bytes of each layer alone: weights and what each filter needs. Seed, kept ids and quantisation belong to no layer."""
-    return {name: sum(layer_bytes(layer).values()) for name, layer in _contents(source)[1].items()}
-
-
 def layer_bytes(weights: Weights) -> dict[str, int]:
-    """Bytes by part of one layer."""
+    """Bytes by part of one layer: weights and what each filter needs. Seed, kept ids and quantisation belong to no layer."""
     if isinstance(weights, Signs):
         parts = {"masks": len(pack_mask(weights.mask)), "per filter": PER_FILTER_INTEGER * len(weights.mask)}
         if weights.flips is not None:
@@ -128,9 +122,8 @@ def layer_bytes(weights: Weights) -> dict[str, int]:
     return {"float32": 4 * size, "per filter": PER_FILTER_FLOAT * filters}
 
 
-def equivalents(source: Model | Ticket) -> dict[str, int]:
-    """Bytes of an ordinary network of the same narrow plan: all float32, and all plain int8. Counted by `packed_bytes`."""
-    plan = source.narrow if isinstance(source, Ticket) else source.plan
+def equivalents(plan: Plan) -> dict[str, int]:
+    """Bytes of an ordinary network of this plan: all float32, and all plain int8. Counted by `packed_bytes`."""
     return {"fp32": ordinary_bytes(plan, Float, np.float32), "int8": ordinary_bytes(plan, Int8, np.int8)}
 
 
@@ -141,23 +134,12 @@ def ordinary_bytes(plan: Plan, kind: Callable[[np.ndarray], Float | Int8], dtype
     return sum(packed_bytes(Model(plan, weights, {}, {}, None, {})).values())  # type: ignore[arg-type]
 
 
-def _contents(source: Model | Ticket) -> tuple[Plan, Mapping[str, Weights]]:
-    if isinstance(source, Model):
-        return source.plan, source.weights
-    weights: dict[str, Weights] = {name: Int8(values) for name, values in source.learned.items()}
-    for index, layer in enumerate(source.plan.layers):
-        if layer.name in source.masks:
-            ids = source.plan.rows_columns(layer, source.kept)
-            mask, flips = source.masks[layer.name], source.flips.get(layer.name)
-            weights[layer.name] = Signs(source.seed, index, mask, *ids, flips)
-    return source.narrow, weights
-
-
-def _kept_ids(plan: Plan, weights: Mapping[str, Weights]) -> dict[str, int]:
+def _kept_ids(model: Model) -> dict[str, int]:
     """Bytes by channel group: layers of random signs must know which wide channels theirs are; no other layer does."""
+    plan = model.plan
     counts: dict[str, list[int]] = {}
     for layer in plan.weighted():
-        own = weights[layer.name]
+        own = model.weights[layer.name]
         if not isinstance(own, Signs):
             continue
         grouped = isinstance(layer.op, Conv) and layer.op.groups > 1

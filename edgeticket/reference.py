@@ -1,6 +1,7 @@
 """The slow, obvious network in numpy float64: what every other implementation is compared with."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from math import prod
 
 import numpy as np
 
@@ -24,6 +25,7 @@ from edgeticket.plan import Plan
 
 Tensors = Mapping[str, np.ndarray]
 TOLERANCE = 1e-5  # of the largest output, for float32 against this
+BATCH_ELEMENTS = 1 << 24  # of a batch at work: 128 MiB of float64
 
 
 def activate(kind: str, x: np.ndarray) -> np.ndarray:
@@ -85,20 +87,20 @@ def _step(model: Model, layer: Layer, inputs: list[np.ndarray]) -> np.ndarray:
         return np.concatenate(inputs, 1)
     if isinstance(op, Activation):
         return activate(op.activation, x)
-    if isinstance(op, MaxPool | AveragePool):
-        return pool(op, x)
+    if isinstance(op, MaxPool):
+        return pool(op, x, np.max, -np.inf)
+    if isinstance(op, AveragePool):
+        return pool(op, x, np.sum) / pool(op, np.ones_like(x[:1]), np.sum)
     if isinstance(op, GlobalAveragePool):
         return x.reshape(*x.shape[:2], -1).mean(-1)
     assert isinstance(op, Flatten)
     return x.reshape(len(x), -1)
 
 
-def pool(op: MaxPool | AveragePool, x: np.ndarray) -> np.ndarray:
-    axes, one = tuple(range(-len(op.kernel), 0)), (1,) * len(op.kernel)
-    if isinstance(op, MaxPool):
-        return windows(x, op.kernel, op.stride, op.pad, one, -np.inf).max(axes)
-    counted = windows(np.ones_like(x[:1]), op.kernel, op.stride, op.pad, one, 0).sum(axes)
-    return windows(x, op.kernel, op.stride, op.pad, one, 0).sum(axes) / counted
+def pool(op: MaxPool | AveragePool, x: np.ndarray, reduce: Callable[..., np.ndarray], fill: float = 0) -> np.ndarray:
+    """[batch, channels, *out]: `reduce` (np.max, np.sum) of each window of `x`; padding reads as `fill`."""
+    n = len(op.kernel)
+    return reduce(windows(x, op.kernel, op.stride, op.pad, (1,) * n, fill), axis=tuple(range(-n, 0)))
 
 
 def check_raw(plan: Plan, raw: np.ndarray) -> None:
@@ -121,10 +123,18 @@ def run_all(model: Model, raw: np.ndarray, gates: Tensors | None = None) -> dict
     return tensors
 
 
-def run(model: Model, raw: np.ndarray, *, gates: Tensors | None = None, batch: int = 256) -> np.ndarray:
+def batches(plan: Plan, raw: np.ndarray) -> Iterator[np.ndarray]:
+    """`raw` in parts whose tensors and largest window array have at most BATCH_ELEMENTS elements, or of one example each."""
+    views = (prod(plan.weight_shape(layer)[1:]) * plan.positions(layer.name) for layer in plan.weighted())
+    each = sum(map(prod, plan.shapes.values())) + max(views, default=0)
+    size = max(1, BATCH_ELEMENTS // each)
+    return (raw[i : i + size] for i in range(0, len(raw), size))
+
+
+def run(model: Model, raw: np.ndarray, *, gates: Tensors | None = None) -> np.ndarray:
     """The first output, float64 [len(raw), ...], a batch at a time."""
     name = model.plan.outputs[0]
-    return np.concatenate([run_all(model, raw[i : i + batch], gates)[name] for i in range(0, len(raw), batch)])
+    return np.concatenate([run_all(model, part, gates)[name] for part in batches(model.plan, raw)])
 
 
 def difference(a: np.ndarray, b: np.ndarray) -> float:

@@ -1,17 +1,14 @@
-"""What a search learned, and its file.
+"""What a search learned, and what of it is in its file (edgeticket/ticket_file.py).
 
-A ticket is one safetensors file: a little-endian u64 length, that many bytes of JSON header, then tensors. Its only metadata
-key, `edgeticket`, holds one canonical JSON object (sorted keys, no spaces). Tensors, one per layer or group:
+The file's JSON object holds the fields of `Ticket._header`. Its tensors, one per layer or group:
   kept.G     u8   bitmap, bit i = channel i of group G is left; one for every group that is not fixed
   mask.L     u8   bitmap over (filter, edge, input channel, tap) of what is left, C order
   flip.L     u8   bitmap over the kept weights of L, bit = 1: sign is the opposite of the seed's (learned signs only)
   learned.L  i8   weights of a learned layer; scale.L, bias.L f32 per channel
-Bitmaps are little-endian in the byte; unused bits are 0. `seal` in the JSON is the SHA-256 of the same file with an empty
-seal. Reading runs no code, and refuses every file that writing the result would not reproduce byte for byte.
+Reading runs no code, and refuses every file that writing the result would not reproduce byte for byte.
 """
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import prod
@@ -19,21 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
 
 from edgeticket.errors import TicketError, UnsupportedError
 from edgeticket.files import write_atomic
 from edgeticket.plan import Plan
 from edgeticket.prng import GENERATOR
+from edgeticket.ticket_file import MAX_FILE, decode, encode, pack, unpack
 
 FORMAT = 1
-KEY = "edgeticket"
-MAX_FILE = 1 << 28
-MAX_HEADER = 1 << 20
-MAX_TENSORS = 4096
 MAX_EDGES = 16
-MAX_DEPTH = 16  # of the JSON
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 FLOAT32_TINY = float(np.finfo(np.float32).tiny)
 
@@ -93,14 +84,14 @@ class Ticket:
         return hashlib.sha256(self.to_bytes()).hexdigest()
 
     def to_bytes(self) -> bytes:
-        tensors = self._tensors()
-        return _encode(tensors, self._header(hashlib.sha256(_encode(tensors, self._header(""))).hexdigest()))
+        """The file. Raises TicketError where it would be larger than a reader takes."""
+        return encode(self._header(), self._tensors())
 
     def write(self, path: Path) -> None:
-        """Whole or not at all. Raises EdgeTicketError where the system refuses."""
+        """Whole or not at all. Raises EdgeTicketError where the system refuses, or as `to_bytes`."""
         write_atomic(path, self.to_bytes())
 
-    def _header(self, seal: str) -> dict[str, Any]:
+    def _header(self) -> dict[str, Any]:
         return {
             "format": FORMAT,
             "plan": self.plan.to_json(),
@@ -112,13 +103,12 @@ class Ticket:
             "task": self.task,
             "purity": self.purity,
             "provenance": dict(self.provenance),
-            "seal": seal,
         }
 
     def _tensors(self) -> dict[str, np.ndarray]:
-        tensors = {f"kept.{name}": _pack(kept) for name, kept in self.kept.items()}
-        tensors |= {f"mask.{name}": _pack(mask) for name, mask in self.masks.items()}
-        tensors |= {f"flip.{name}": _pack(flip[self.masks[name]]) for name, flip in self.flips.items()}
+        tensors = {f"kept.{name}": pack(kept) for name, kept in self.kept.items()}
+        tensors |= {f"mask.{name}": pack(mask) for name, mask in self.masks.items()}
+        tensors |= {f"flip.{name}": pack(flip[self.masks[name]]) for name, flip in self.flips.items()}
         tensors |= {f"learned.{name}": weights for name, weights in self.learned.items()}
         tensors |= {f"scale.{name}": scale.astype(np.float32) for name, scale in self.scale.items()}
         tensors |= {f"bias.{name}": bias.astype(np.float32) for name, bias in self.bias.items()}
@@ -141,7 +131,7 @@ def read_ticket(path: Path) -> Ticket:
 
 def parse_ticket(content: bytes) -> Ticket:
     """Inverse of `Ticket.to_bytes`. Raises TicketError; never any other exception."""
-    header, tensors = _decode(content)
+    header, tensors = decode(content)
     for key, known in (("format", FORMAT), ("generator", GENERATOR)):
         found = header.get(key)
         if type(found) is not type(known) or found != known:
@@ -158,44 +148,6 @@ def parse_ticket(content: bytes) -> Ticket:
     return ticket
 
 
-def _decode(content: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    length = int.from_bytes(content[:8], "little")
-    if len(content) < 8 or length > min(MAX_HEADER, len(content) - 8):
-        raise TicketError("cut short, or not a ticket")
-    try:
-        outer = json.loads(content[8 : 8 + length])
-        if len(outer) > MAX_TENSORS + 1:
-            raise TicketError(f"more than {MAX_TENSORS} tensors")
-        header = json.loads(outer["__metadata__"][KEY])
-        tensors = load(content)
-    except (ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
-        raise TicketError("damaged, or not a ticket") from error
-    if not isinstance(header, dict) or not _shallow(header, MAX_DEPTH):
-        raise TicketError("damaged, or not a ticket")
-    return header, tensors
-
-
-def _shallow(value: Any, room: int) -> bool:
-    """Nothing is nested so deeply that code which walks it could run out of stack."""
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return room > 0 and all(_shallow(child, room - 1) for child in inner)
-
-
-def _encode(tensors: dict[str, np.ndarray], header: dict[str, Any]) -> bytes:
-    text = json.dumps(header, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return save(tensors, metadata={KEY: text})
-
-
-def _pack(bits: np.ndarray) -> np.ndarray:
-    return np.packbits(bits.reshape(-1), bitorder="little")
-
-
-def _unpack(packed: np.ndarray, count: int) -> np.ndarray:
-    if packed.dtype != np.uint8 or packed.shape != ((count + 7) // 8,):
-        raise ValueError(f"bitmap of {packed.shape} bytes for {count} bits")
-    return np.unpackbits(packed, count=count, bitorder="little").astype(bool)
-
-
 def _build(header: dict[str, Any], tensors: dict[str, np.ndarray]) -> Ticket:
     plan = Plan.from_json(header["plan"])
     edges = {name: _integer(n, 1, MAX_EDGES) for name, n in header["edges"].items()}
@@ -203,7 +155,7 @@ def _build(header: dict[str, Any], tensors: dict[str, np.ndarray]) -> Ticket:
     for key, array in tensors.items():
         kind, _, name = key.partition(".")
         part[kind][name] = array
-    kept = {name: _unpack(bits, len(plan.groups[name].ids)) for name, bits in part["kept"].items()}
+    kept = {name: unpack(bits, len(plan.groups[name].ids)) for name, bits in part["kept"].items()}
     narrow = plan.narrow(kept)
     masks, flips = {}, {}
     for layer in narrow.weighted():
@@ -211,10 +163,10 @@ def _build(header: dict[str, Any], tensors: dict[str, np.ndarray]) -> Ticket:
         if layer.name in part["learned"]:
             continue
         shape = (rows, edges[layer.name], *rest)
-        masks[layer.name] = _unpack(part["mask"][layer.name], prod(shape)).reshape(shape)
+        masks[layer.name] = unpack(part["mask"][layer.name], prod(shape)).reshape(shape)
         if layer.name in part["flip"]:
             flip = np.zeros(shape, bool)
-            flip[masks[layer.name]] = _unpack(part["flip"][layer.name], int(masks[layer.name].sum()))
+            flip[masks[layer.name]] = unpack(part["flip"][layer.name], int(masks[layer.name].sum()))
             flips[layer.name] = flip
     raw = header["input"]
     ticket = Ticket(

@@ -31,6 +31,15 @@ def session(content: bytes, *, optimised: Path | None = None) -> Any:
         raise UnsupportedError(f"ONNX Runtime {onnxruntime.__version__} does not load the file: {error}") from error
 
 
+def run(loaded: Any, raw: np.ndarray) -> list[np.ndarray]:
+    """Every output of a session for the values of its only input. Raises UnsupportedError when ONNX Runtime refuses them."""
+    try:
+        (entry,) = loaded.get_inputs()
+        return [np.asarray(output) for output in loaded.run(None, {entry.name: raw})]
+    except Exception as error:  # as above
+        raise UnsupportedError(f"ONNX Runtime {onnxruntime.__version__} does not run the file: {error}") from error
+
+
 def optimised(content: bytes) -> onnx.ModelProto:
     """The graph that ONNX Runtime makes of a model, fused and laid out for this machine."""
     with tempfile.TemporaryDirectory() as folder:
@@ -46,21 +55,14 @@ def optimised(content: bytes) -> onnx.ModelProto:
 
 
 def unfolded(model: onnx.ModelProto, allowed: Set[str] = frozenset()) -> list[str]:
-    """Nodes that read constants alone, as `op_type output`: the start of everything that could have been folded."""
-    known = {tensor.name for tensor in model.graph.initializer}
-    left = []
-    for node in model.graph.node:
-        inputs = [name for name in node.input if name]
-        if all(name in known for name in inputs) and node.op_type not in allowed:
-            known.update(node.output)
-            if node.op_type != "Constant":
-                left.append(f"{node.op_type} {node.output[0]}")
-    return left
+    """Nodes that read constants alone, as `op_type output`: everything that could have been folded."""
+    part = _constant_part(model, allowed)
+    return [f"{node.op_type} {node.output[0]}" for node in part if node.op_type != "Constant"]
 
 
 def fold(model: onnx.ModelProto) -> onnx.ModelProto:
     """The same model with every constant part computed and stored as initializers, under the names it had."""
-    outer, inner = onnx.ModelProto(), _constant_part(model)
+    outer, inner = onnx.ModelProto(), _constant_part(model, KEPT_BY_DESIGN)
     outer.CopyFrom(model)
     made = {name for node in inner for name in node.output}
     del outer.graph.node[:], outer.graph.initializer[:]
@@ -73,11 +75,12 @@ def fold(model: onnx.ModelProto) -> onnx.ModelProto:
     return outer
 
 
-def _constant_part(model: onnx.ModelProto) -> list[onnx.NodeProto]:
+def _constant_part(model: onnx.ModelProto, without: Set[str]) -> list[onnx.NodeProto]:
+    """Nodes that read constants, or what these make, alone; none of the operations `without`."""
     known = {tensor.name for tensor in model.graph.initializer}
     part = []
     for node in model.graph.node:
-        if node.op_type not in KEPT_BY_DESIGN and all(name in known for name in node.input if name):
+        if node.op_type not in without and all(name in known for name in node.input if name):
             known.update(node.output)
             part.append(node)
     return part

@@ -9,7 +9,7 @@ A uint8 sensor with one offset is read as it is. ONNX has no code for any other 
 by the input's range first, as in `integerise(quantise_input=True)`.
 """
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,11 +17,14 @@ import numpy as np
 import onnx
 
 from edgeticket.errors import UnsupportedError
-from edgeticket.integer import Codes, IntegerLayer, IntegerModel, input_codes, integerise, run, run_layer
+from edgeticket.integer import IntegerModel, input_codes, integerise, run, run_layer
+from edgeticket.integer_layer import Codes, IntegerLayer
 from edgeticket.model import Model
 from edgeticket.ops import Activation, Add, AveragePool, Concat, Conv, GlobalAveragePool, Linear, MaxPool, Mul
+from edgeticket.reference import batches
 from exporters import fold
 from exporters.graph import Graph, Value, to_bytes
+from exporters.nodes import activation, map_input, metadata, window
 
 NO_SATURATION = 64  # 2 * 255 * 64 < 2^15
 SMALLEST_SCALE = 1e-20  # keeps a float32 bias scale above 0; such a filter's sums never reach half a code
@@ -50,18 +53,27 @@ def compare(model: Model, raw: np.ndarray) -> dict[str, Any]:
     emitter = _emit(model, spec)
     names = [name for name in model.plan.shapes if emitter.codes[name] != emitter.raw]
     session = fold.session(to_bytes(emitter.proto([emitter.codes[name] for name in names])))
-    made = session.run(None, {session.get_inputs()[0].name: raw})
-    outputs, codes = made[: len(model.plan.outputs)], dict(zip(names, made[len(model.plan.outputs) :], strict=True))
-    codes = {name: array.astype(np.int16) + spec.tensors[name].low for name, array in codes.items()}
+    outputs, off = [], dict.fromkeys(model.plan.shapes, 0)
+    for part in batches(model.plan, raw):
+        made = fold.run(session, part)
+        outputs.append(made[0])
+        codes = dict(zip(names, made[len(model.plan.outputs) :], strict=True))
+        off = {name: max(off[name], worst) for name, worst in _differences(spec, part, codes).items()}
+    same = run(integerise(model), raw).argmax(1) == np.concatenate(outputs).argmax(1)
+    return {"codes": off, "argmax": float(same.mean())}
+
+
+def _differences(spec: IntegerModel, raw: np.ndarray, made: Mapping[str, np.ndarray]) -> dict[str, int]:
+    """Of each tensor's codes, the largest; `made`: ONNX Runtime's, of every tensor but an input that it reads as it is."""
+    codes = {name: array.astype(np.int16) + spec.tensors[name].low for name, array in made.items()}
     off = {}
-    for name in model.plan.inputs:
+    for name in spec.plan.inputs:
         own = input_codes(spec, raw)
         off[name] = int(np.abs(own - codes.setdefault(name, own.astype(np.int16))).max())
     for record in spec.layers:
         own = run_layer(spec, record, [codes[name] for name in record.layer.inputs])
         off[record.layer.name] = int(np.abs(own.astype(np.int16) - codes[record.layer.name]).max())
-    same = run(integerise(model), raw).argmax(1) == outputs[0].argmax(1)
-    return {"codes": off, "argmax": float(same.mean())}
+    return off
 
 
 def _emit(model: Model, spec: IntegerModel) -> "_Emitter":
@@ -90,28 +102,17 @@ class _Emitter:
         shapes = {self.codes[name]: shape for name, shape in plan.shapes.items()}
         outputs += [(name, np.uint8, shapes[name]) for name in exposed or []]
         inputs = [(self.raw, np.dtype(self.spec.input.dtype), shape)]
-        return self.graph.model(
-            inputs, outputs, metadata={"edgeticket.model": self.digest, "edgeticket.precision": "int8"}
-        )
+        return self.graph.model(inputs, outputs, metadata=metadata(self.digest, "int8"))
 
     def read(self) -> None:
         """The sensor's values as codes."""
-        g, sensor = self.graph, self.spec.input
         ((name, shape),) = self.spec.plan.inputs.items()
-        self.raw = g.fresh(name)
+        self.raw = self.graph.fresh(name)
         if self.spec.exact_input:
             self.codes[name] = self.raw
             self.real[name] = self.dequantise(name, f"{name}_real")
-            return
-        x = (
-            self.raw
-            if sensor.dtype == "float32"
-            else g.node("Cast", self.raw, to=onnx.TensorProto.FLOAT, name=f"{name}_float")
-        )
-        offset = np.array(sensor.offset, np.float32).reshape(-1, *[1] * (len(shape) - 1))
-        x = g.node("Sub", x, g.constant(offset, f"{name}_offset"), name=f"{name}_centred")
-        x = g.node("Mul", x, g.constant(np.float32(sensor.step), f"{name}_step"), name=f"{name}_scaled")
-        self.quantise(name, x)
+        else:
+            self.quantise(name, map_input(self.graph, self.spec.input, name, shape, self.raw))
 
     def add(self, record: IntegerLayer) -> None:
         layer = record.layer
@@ -143,13 +144,7 @@ class _Emitter:
         if isinstance(op, Linear):
             return g.node("Gemm", x, *parts, transB=1, name=f"{name}_gemm")
         assert isinstance(op, Conv)
-        window: dict[str, Any] = {
-            "kernel_shape": op.kernel,
-            "strides": op.stride,
-            "pads": op.pad,
-            "dilations": op.dilation,
-        }
-        return g.node("Conv", x, *parts, group=op.groups, **window, name=f"{name}_conv")
+        return g.node("Conv", x, *parts, name=f"{name}_conv", **window(op))
 
     def plain(self, record: IntegerLayer, x: list[str]) -> str:
         g, op, name = self.graph, record.layer.op, record.layer.name
@@ -165,8 +160,7 @@ class _Emitter:
         if isinstance(op, Activation):
             return x[0]
         if isinstance(op, MaxPool | AveragePool):
-            window: dict[str, Any] = {"kernel_shape": op.kernel, "strides": op.stride, "pads": op.pad}
-            return g.node(type(op).__name__, x[0], **window, name=hint)
+            return g.node(type(op).__name__, x[0], name=hint, **window(op))
         if isinstance(op, GlobalAveragePool) and len(self.spec.plan.shapes[record.layer.inputs[0]]) > 1:
             # Quantised before it is flattened, so that a runtime sees the pool between its pair.
             pooled = self.requantised(name, g.node("GlobalAveragePool", x[0], name=hint))
@@ -175,20 +169,11 @@ class _Emitter:
 
     def activate(self, record: IntegerLayer, y: str) -> str:
         """The activation, unless the codes of the output clamp just so."""
-        g, kind, own = self.graph, getattr(record.layer.op, "activation", "none"), self.spec.tensors[record.layer.name]
-        hint = f"{record.layer.name}_{kind}"
-        if kind == "relu" and own.zero_point > 0:
-            return g.node("Relu", y, name=hint)
-        if kind == "relu6" and (own.zero_point > 0 or record.high < 255):
-            low, high = (g.constant(np.float32(v), "limit") for v in (0, 6))
-            return g.node("Clip", y, low, high, name=hint)
-        if kind == "leaky_relu":
-            return g.node("LeakyRelu", y, alpha=0.01, name=hint)
-        simple: dict[str, Callable[[], str]] = {
-            "sigmoid": lambda: g.node("Sigmoid", y, name=hint),
-            "tanh": lambda: g.node("Tanh", y, name=hint),
-        }
-        return simple.get(kind, lambda: y)()
+        kind, own = getattr(record.layer.op, "activation", "none"), self.spec.tensors[record.layer.name]
+        clamped = kind in ("relu", "relu6") and own.zero_point == 0 and (kind == "relu" or record.high == 255)
+        if kind == "none" or clamped:
+            return y
+        return activation(self.graph, kind, y, name=f"{record.layer.name}_{kind}")
 
     def quantise(self, name: str, y: str) -> None:
         self.codes[name] = self.graph.node("QuantizeLinear", y, *self.constants(name), name=f"{name}_codes")

@@ -4,11 +4,9 @@ The input is the sensor's raw values in the sensor's own type. Nodes and tensors
 """
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto
 
 from edgeticket import reference
 from edgeticket.errors import EquivalenceError, UnsupportedError, UsageError
@@ -18,11 +16,12 @@ from edgeticket.ops import Activation, Add, AveragePool, Concat, Conv, GlobalAve
 from edgeticket.reference import require_equal
 from exporters import fold
 from exporters.graph import Graph, Value, to_bytes
+from exporters.nodes import activation, map_input, metadata, window
 from exporters.weights import store
 
 SUFFIX = ".onnx"
 PRECISIONS = ("float", "int8")
-_ACTIVATIONS = {"relu": "Relu", "sigmoid": "Sigmoid", "tanh": "Tanh"}
+RUN_EXAMPLES = 64  # at once
 
 
 def export(model: Model, path: Path, *, precision: str = "float", weights: str = "fp32") -> None:
@@ -73,8 +72,8 @@ def run(path: Path, raw: np.ndarray) -> np.ndarray:
 def run_bytes(content: bytes, raw: np.ndarray) -> np.ndarray:
     """`run` for a file's content. Raises UnsupportedError when ONNX Runtime refuses the file or the input."""
     loaded = fold.session(content)
-    (output, *_) = loaded.run(None, {loaded.get_inputs()[0].name: raw})
-    return np.asarray(output)
+    starts = range(0, len(raw), RUN_EXAMPLES)
+    return np.concatenate([fold.run(loaded, raw[i : i + RUN_EXAMPLES])[0] for i in starts])
 
 
 def is_int8(content: bytes) -> bool:
@@ -101,13 +100,15 @@ def build(model: Model, weights: str = "fp32") -> onnx.ModelProto:
     graph = Graph()
     tensors = {name: graph.fresh(name) for name in model.plan.shapes}
     stored = store(graph, model, weights)
-    reals = {name: map_input(graph, model, name, tensors[name]) for name in model.plan.inputs}
+    reals = {
+        name: map_input(graph, model.input, name, shape, tensors[name]) for name, shape in model.plan.inputs.items()
+    }
     names = tensors | reals
     for layer in model.plan.layers:
         add_layer(
             graph, model, layer, [names[name] for name in layer.inputs], stored.get(layer.name, ""), tensors[layer.name]
         )
-    return graph.model(*values(model, tensors), metadata={"edgeticket": model.digest, "precision": "float"})
+    return graph.model(*values(model, tensors), metadata=metadata(model.digest, "float"))
 
 
 def values(model: Model, names: dict[str, str]) -> tuple[list[Value], list[Value]]:
@@ -115,15 +116,6 @@ def values(model: Model, names: dict[str, str]) -> tuple[list[Value], list[Value
     shapes = model.plan.shapes
     inputs: list[Value] = [(names[name], np.dtype(model.input.dtype), shapes[name]) for name in model.plan.inputs]
     return inputs, [(names[name], np.float32, shapes[name]) for name in model.plan.outputs]
-
-
-def map_input(graph: Graph, model: Model, name: str, raw: str) -> str:
-    """(raw - offset) * step in float32, as `Input.apply`."""
-    offset = np.array(model.input.offset, np.float32).reshape(-1, *[1] * (len(model.plan.inputs[name]) - 1))
-    x = raw if model.input.dtype == "float32" else graph.node("Cast", raw, to=TensorProto.FLOAT, name=f"{name}_float")
-    if offset.any():
-        x = graph.node("Sub", x, graph.constant(offset, f"{name}_offset"), name=f"{name}_centred")
-    return graph.node("Mul", x, graph.constant(np.float32(model.input.step), f"{name}_step"), name=f"{name}_real")
 
 
 def add_layer(graph: Graph, model: Model, layer: Layer, inputs: list[str], weight: str, output: str) -> None:
@@ -136,12 +128,7 @@ def add_layer(graph: Graph, model: Model, layer: Layer, inputs: list[str], weigh
     before = inputs[0]
     if not isinstance(op, Activation):
         before = _operation(graph, model, layer, inputs, weight, graph.fresh(f"{layer.name}_sum"))
-    if kind == "relu6":
-        graph.node("Clip", before, graph.constant(np.float32(0)), graph.constant(np.float32(6)), output=output)
-    elif kind == "leaky_relu":
-        graph.node("LeakyRelu", before, alpha=0.01, output=output)
-    else:
-        graph.node(_ACTIVATIONS[kind], before, output=output)
+    activation(graph, kind, before, output=output)
 
 
 def _operation(graph: Graph, model: Model, layer: Layer, inputs: list[str], weight: str, output: str) -> str:
@@ -151,14 +138,9 @@ def _operation(graph: Graph, model: Model, layer: Layer, inputs: list[str], weig
         bias = graph.constant(model.bias[layer.name].astype(np.float32), f"{layer.name}_bias")
         if isinstance(op, Linear):
             return graph.node("Gemm", inputs[0], weight, bias, transB=1, output=output)
-        window: dict[str, Any] = {"kernel_shape": op.kernel, "strides": op.stride, "pads": op.pad}
-        window["dilations"] = op.dilation
-        return graph.node("Conv", inputs[0], weight, bias, group=op.groups, output=output, **window)
+        return graph.node("Conv", inputs[0], weight, bias, output=output, **window(op))
     if isinstance(op, MaxPool | AveragePool):
-        window = {"kernel_shape": op.kernel, "strides": op.stride, "pads": op.pad}
-        if isinstance(op, AveragePool):
-            window["count_include_pad"] = 0
-        return graph.node(type(op).__name__, inputs[0], output=output, **window)
+        return graph.node(type(op).__name__, inputs[0], output=output, **window(op))
     if isinstance(op, Concat):
         return graph.node("Concat", *inputs, axis=1, output=output)
     if isinstance(op, Add | Mul):

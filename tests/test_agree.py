@@ -4,10 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cases import CASES
+from cases import CASES, chain
 
 from edgeticket import compact, reference
+from edgeticket.calibration import calibrate
 from edgeticket.model import Model
+from edgeticket.ops import GlobalAveragePool, conv
 from edgeticket.ticket import parse_ticket
 from exporters import qdq, to_onnx
 from exporters.weights import STORAGES
@@ -34,6 +36,30 @@ def test_ticket_survives_its_file(ticket):
 
 def test_compact_is_the_masked_wide_network(name, ticket):
     compact.prove(ticket, CASES[name].raw())
+
+
+def test_batches_change_nothing(name, model, monkeypatch):
+    raw = CASES[name].raw(9)
+    whole, ranges = reference.run(model, raw), calibrate(model, raw)
+    monkeypatch.setattr(reference, "BATCH_ELEMENTS", 10_000)
+    reference.require_equal("in batches", reference.run(model, raw), whole, 1e-12)
+    assert calibrate(model, raw) == ranges
+
+
+@pytest.mark.parametrize(
+    ("plan", "each"),
+    [
+        (chain((3, 96, 96), conv(16)), (3 + 16 + 3 * 9) * 96 * 96),
+        (chain((16, 96, 96), conv(16, groups=16)), (16 + 16 + 9) * 96 * 96),
+        (chain((3, 96, 96), GlobalAveragePool()), 3 * 96 * 96 + 3),
+        (chain((64, 1024, 1024), GlobalAveragePool()), reference.BATCH_ELEMENTS),
+    ],
+)
+def test_a_batch_is_what_fits(plan, each):
+    """All tensors and one group's windows; one example where none fits."""
+    size = reference.BATCH_ELEMENTS // each
+    raw = np.broadcast_to(np.uint8(0), (2 * size + 1, *plan.inputs["x"]))
+    assert [len(part) for part in reference.batches(plan, raw)] == [size, size, 1]
 
 
 @pytest.mark.parametrize("multiple", [4, 8])

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeticket import bench as bench_module
-from edgeticket.bench import bench, no_difference, percentiles, ratio, table
+from edgeticket.bench import bench, median_interval, no_difference, percentiles, ratio, table
 from edgeticket.budget import Artifact
 from edgeticket.cli import main
 from edgeticket.errors import EdgeTicketError, PluginError, UnsupportedError, UsageError
@@ -270,7 +270,7 @@ def test_the_null_target_says_that_nothing_was_measured(pair, tmp_path):
     (tmp_path / "c" / "net.c").write_text("int x;\n")
     reports = bench([*pair, tmp_path / "c"], on="null")
     assert {report.cost.how for report in reports} == {"none"}
-    assert [report.cost.latency_ms for report in reports] == [0, 0, 0]
+    assert [(report.cost.latency_ms, report.cost.ram_bytes) for report in reports] == [(None, None)] * 3
     assert reports[2].cost.file_bytes == 7
     assert "nothing was measured" in table(reports)
 
@@ -290,16 +290,30 @@ def test_percentiles_by_hand():
 
 
 def test_the_ratio_cancels_noise_that_meets_both():
-    noise = np.repeat([1.0, 3.0, 1.5, 10.0], 5)
-    found = ratio((noise * 0.5).tolist(), noise.tolist(), 5)
-    assert (found["median"], found["p10"], found["p90"]) == (0.5, 0.5, 0.5)
+    noise = np.repeat([1.0, 3.0, 1.5, 10.0, 2.0, 5.0], 5)
+    assert ratio((noise * 0.5).tolist(), noise.tolist(), 5) == {"median": 0.5, "low": 0.5, "high": 0.5}
+    assert ratio((noise[:25] * 0.5).tolist(), noise[:25].tolist(), 5) == {"median": 0.5}  # 5 turns are too few
     assert ratio([1.0, 1.0], [2.0, 2.0, 2.0], 5) == {"median": 0.5}
 
 
+@pytest.mark.parametrize(
+    ("n", "ranks"), [(5, None), (6, (1, 6)), (8, (1, 8)), (9, (2, 8)), (20, (6, 15)), (100, (40, 61))]
+)
+def test_ranks_of_the_median_s_interval(n, ranks):
+    """As in printed tables."""
+    assert median_interval(list(range(n, 0, -1))) == ranks
+
+
+def test_the_interval_holds_the_median_in_95_percent_of_samples():
+    samples = np.random.default_rng(0).exponential(size=(2000, 20))
+    held = [low <= np.log(2) <= high for low, high in map(median_interval, samples)]
+    assert 0.94 < np.mean(held) < 0.975  # 0.9586 for 20 values
+
+
 def test_no_difference_is_said_only_within_noise():
-    assert no_difference({"median": 1.02, "p10": 1.01, "p90": 1.03})
-    assert no_difference({"median": 0.9, "p10": 0.8, "p90": 1.1})
-    assert not no_difference({"median": 0.6, "p10": 0.55, "p90": 0.65})
+    assert no_difference({"median": 1.02, "low": 1.01, "high": 1.03})
+    assert no_difference({"median": 0.98})
+    assert not no_difference({"median": 0.9, "low": 0.8, "high": 1.1})  # too few turns to tell is no evidence of none
     assert not no_difference({"median": 1.5})
 
 
@@ -307,7 +321,7 @@ def test_the_table_says_that_masks_alone_change_nothing(pair, monkeypatch):
     def fixed(artifacts, **_):
         shared = ({"threads": 1}, {"burst": 1})
         start = {"init_ms": 1, "first_ms": 1, "peak_rss_bytes": 1}
-        waves = ([1.0] * 4, [1.01] * 4, [0.5] * 4)
+        waves = ([1.0] * 6, [1.01] * 6, [0.5] * 6)
         return [
             on_cpu._report(one, start, {"wall_ms": wave, "cpu_ms": wave}, 0, *shared)
             for one, wave in zip(artifacts, waves, strict=True)

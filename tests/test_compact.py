@@ -9,7 +9,6 @@ from cases import CASES, Case, chain, graph
 
 from edgeticket import compact as module
 from edgeticket.compact import align, compact, masked, prove, remove_dead, restrict
-from edgeticket.describe import random_inputs
 from edgeticket.errors import EquivalenceError
 from edgeticket.model import Model, Signs
 from edgeticket.ops import Concat, Conv, Flatten, GlobalAveragePool, Layer, Linear, conv
@@ -66,7 +65,7 @@ def test_wrong_ids_are_caught(name: str, which: str, monkeypatch: pytest.MonkeyP
             continue
         monkeypatch.setattr(module, "compact", lambda ticket, layer=layer: _damaged(right(ticket), layer, which))
         with pytest.raises(EquivalenceError, match="compact against the masked wide network"):
-            prove(ticket, random_inputs(ticket, 64))
+            prove(ticket, right(ticket).random_inputs(64))
         wrong += 1
     assert wrong
 
@@ -89,7 +88,7 @@ def test_wrong_parameters_are_caught(part: str, monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(module, "compact", wrong)
     with pytest.raises(EquivalenceError):
-        prove(ticket, random_inputs(ticket))
+        prove(ticket, right(ticket).random_inputs(32))
 
 
 def test_not_a_number_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,7 +100,7 @@ def test_not_a_number_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
         lambda ticket: (lambda model: replace(model, bias=dict(model.bias) | {"l4": nan}))(right(ticket)),
     )
     with pytest.raises(EquivalenceError):
-        prove(ticket, random_inputs(ticket))
+        prove(ticket, right(ticket).random_inputs(32))
 
 
 # dead channels

@@ -12,18 +12,15 @@ from edgeticket import reference
 from edgeticket.compact import compact
 from edgeticket.errors import DataError, UnsupportedError
 from edgeticket.integer import (
-    COPIES,
-    Codes,
-    IntegerLayer,
     IntegerModel,
     _finish,
     dequantise,
-    fixed_point,
     integerise,
     run,
     run_all,
     run_layer,
 )
+from edgeticket.integer_layer import COPIES, Codes, IntegerLayer, fixed_point
 from edgeticket.model import Float, Int8, Model
 from edgeticket.ops import (
     Activation,
@@ -272,11 +269,12 @@ def test_a_table_is_read_as_the_text_says() -> None:
 
 
 @pytest.mark.parametrize("name", ["plain", "residual", "1-D"])
-def test_the_batch_changes_nothing(name: str) -> None:
+def test_the_batch_changes_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     raw, spec = CASES[name].raw(7), integerise(MODELS[name])
     whole = run_all(spec, raw)[spec.plan.outputs[0]]
     assert whole.dtype == np.uint8
-    assert (run(spec, raw, batch=3) == whole).all()
+    monkeypatch.setattr(reference, "BATCH_ELEMENTS", 1)
+    assert (run(spec, raw) == whole).all()
 
 
 def test_float_weights_are_rounded_per_filter() -> None:

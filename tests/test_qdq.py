@@ -8,6 +8,7 @@ import onnx
 import pytest
 from cases import CASES, Case, chain
 
+from edgeticket import reference
 from edgeticket.compact import compact
 from edgeticket.errors import UnsupportedError
 from edgeticket.integer import integerise
@@ -56,6 +57,16 @@ def test_argmax_agrees_on_many_images() -> None:
     found = qdq.compare(compact(PLAIN.ticket()), PLAIN.raw(1000))
     assert max(found["codes"].values()) == 1  # float rounding does differ: if never, nothing was compared
     assert found["argmax"] >= 0.995
+
+
+def test_a_difference_in_any_batch_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One example at a time: the code that is off is in few of them."""
+    model, raw = compact(PLAIN.ticket()), PLAIN.raw(40)
+    whole = qdq.compare(model, raw)
+    monkeypatch.setattr(reference, "BATCH_ELEMENTS", 1)
+    assert qdq.compare(model, raw) == whole
+    alone = [max(qdq.compare(model, raw[i : i + 1])["codes"].values()) for i in range(40)]
+    assert min(alone) == 0 < max(alone) == max(whole["codes"].values())
 
 
 def test_a_wrong_constant_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:

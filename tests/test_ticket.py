@@ -18,10 +18,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load, save
 
+from edgeticket import ticket_file
 from edgeticket.compact import compact, masked
 from edgeticket.errors import EdgeTicketError, TicketError, UnsupportedError
 from edgeticket.ops import GlobalAveragePool, Linear, conv
-from edgeticket.ticket import KEY, MAX_HEADER, MAX_TENSORS, Input, Quant, Ticket, parse_ticket, read_ticket
+from edgeticket.plan import MAX_LAYERS
+from edgeticket.ticket import Input, Quant, Ticket, parse_ticket, read_ticket
+from edgeticket.ticket_file import KEY, MAX_HEADER, MAX_TENSORS
 
 Header = dict[str, Any]
 Tensors = dict[str, np.ndarray]
@@ -132,6 +135,39 @@ def test_a_huge_file_is_refused_unread(tmp_path: Path) -> None:
         file.truncate(1 << 40)
     with pytest.raises(TicketError, match="larger than"):
         read_ticket(tmp_path / "big")
+
+
+def layers_of_one_weight(count: int) -> Ticket:
+    """As many layers and tensors as a ticket can have: a mask, a flip, a scale and a bias each, and its group's channels."""
+    plan = chain((1,), *[Linear(1)] * count)
+    names, one = [layer.name for layer in plan.layers], np.ones(1, np.float32)
+    bits = dict.fromkeys(names, np.ones((1, 1, 1), bool))
+    return replace(
+        small(),
+        plan=plan,
+        edges=dict.fromkeys(names, 1),
+        kept={name: np.ones(1, bool) for name in names[:-1]},
+        masks=bits,
+        flips=bits,
+        learned={},
+        scale=dict.fromkeys(names, one),
+        bias=dict.fromkeys(names, one),
+        quant=dict.fromkeys(plan.shapes, Quant(0.03125, 7)),
+    )
+
+
+@pytest.mark.parametrize("count", [1400, MAX_LAYERS])
+def test_a_ticket_of_many_layers_can_be_read_again(count: int) -> None:
+    ticket = layers_of_one_weight(count)
+    assert_same(parse_ticket(ticket.to_bytes()), ticket)
+
+
+@pytest.mark.parametrize("limit", ["MAX_FILE", "MAX_HEADER", "MAX_TENSORS"])
+def test_what_could_not_be_read_is_not_written(limit: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ticket_file, limit, 10)
+    with pytest.raises(TicketError, match="could not be read again"):
+        small().write(tmp_path / "a.ticket")
+    assert not list(tmp_path.iterdir())
 
 
 # damage

@@ -21,7 +21,7 @@ from edgeticket import prng
 from edgeticket.cli import main
 from edgeticket.compact import compact
 from edgeticket.errors import EdgeTicketError, EquivalenceError, PluginError, UnsupportedError, UsageError
-from edgeticket.export import export, probes, unpack
+from edgeticket.export import export, unpack
 from edgeticket.model import Float, Signs
 from edgeticket.ops import conv
 from edgeticket.plan import Plan
@@ -215,6 +215,15 @@ def _feed(proto):
 # names
 
 
+def test_both_precisions_say_what_they_are():
+    from exporters import qdq
+
+    model = compact(CASES[PLAIN].ticket())
+    for proto, precision in ((to_onnx.build(model), "float"), (qdq.build(model), "int8")):
+        told = {entry.key: entry.value for entry in proto.metadata_props}
+        assert told == {"edgeticket.model": model.digest, "edgeticket.precision": precision}
+
+
 def test_odd_layer_names(tmp_path):
     rows = {"x": "input/é", "l0": "a/b c", "l1": "a_b_c", "l2": "t", "l3": "out:0"}
     plan = chain((1, 5, 5), conv(4), conv(4), *TAIL)
@@ -303,16 +312,22 @@ def test_align_widens_to_a_multiple(tmp_path):
     assert widths[8] == [-(-width // 8) * 8 for width in widths[1]] != widths[1]
 
 
-@pytest.mark.parametrize("name", ["plain", "plain, int16 sensor", "plain, float sensor"])
-def test_probes_are_the_sensors_values(name):
-    model = compact(CASES[name].ticket())
-    raw = probes(model)
-    assert raw.dtype == model.input.dtype
-    assert raw.tobytes() == probes(model).tobytes()
-    x, quant = model.input.apply(raw), model.quant["x"]
-    low, high = -quant.zero_point * quant.scale, (255 - quant.zero_point) * quant.scale
-    assert low - quant.scale <= x.min() < 0 < x.max() <= high + quant.scale
-    assert x.max() - x.min() > 0.9 * (high - low)
+# run
+
+
+def test_many_examples_are_run_in_parts():
+    model, raw = compact(CASES[PLAIN].ticket()), CASES[PLAIN].raw(150)
+    content = to_bytes(to_onnx.build(model))
+    made = to_onnx.run_bytes(content, raw)
+    assert (made.shape, made.dtype) == ((150, 4), np.float32)
+    assert np.abs(made[100] - to_onnx.run_bytes(content, raw[100:101])[0]).max() < 1e-5
+
+
+@pytest.mark.parametrize("raw", [np.zeros((2, 1, 7, 8), np.uint8), np.zeros((2, 1, 8, 8), np.float32)])
+def test_input_that_the_runtime_refuses(raw):
+    content = to_bytes(to_onnx.build(compact(CASES[PLAIN].ticket())))
+    with pytest.raises(UnsupportedError, match="does not run the file"):
+        to_onnx.run_bytes(content, raw)
 
 
 # unpack

@@ -26,8 +26,8 @@ from edgeticket.cli import format_option
 def command(paths: tuple[Path, ...], output_format: str, **options: Any) -> None:
     """Measure each of PATHS (.onnx, or a folder of C) on a target: latency, memory, size.
 
-    Several models are measured in turns in one run, so the ratio to the first one holds on a busy machine. The figures in
-    brackets are the middle 80 % of the turns: a ratio within them of 1 is no difference.
+    Several models are measured in turns in one run, so the ratio to the first one holds on a busy machine. In brackets
+    is a 95 % interval of the ratio; a ratio within 3 % of 1 is called no difference.
     """
     reports = bench(paths, **options)
     if output_format == "json":

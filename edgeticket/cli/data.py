@@ -7,6 +7,7 @@ import click
 
 from edgeticket import data
 from edgeticket.cli import format_option
+from edgeticket.text import columns
 
 MAX_CHANNELS = 8  # listed one by one
 
@@ -26,7 +27,7 @@ def list_names(output_format: str) -> None:
         rows += [("layout", *row) for row in data.LAYOUT_LINES.items()]
         click.echo("\n".join(json.dumps({kind: name, "line": line}) for kind, name, line in rows))
     else:
-        click.echo("\n".join(f"{name:17s} {line}" for _, name, line in rows) + f"\n\n{data.LAYOUT_HELP}")
+        click.echo("\n".join(columns([row[1:] for row in rows], "<<")) + f"\n\n{data.LAYOUT_HELP}")
 
 
 @command.command("check", epilog="\b\n" + data.LAYOUT_HELP)
@@ -52,7 +53,7 @@ def _text(found: dict[str, Any]) -> str:
     sizes, sensor = found["sizes"], found["input"]
     offsets = sorted(set(sensor["offset"]))
     offset = f"{offsets[0]:g}" if len(offsets) == 1 else f"{offsets[0]:g}..{offsets[-1]:g} by channel"
-    width = max(len(name) for name in found["classes"])
+    classes = [[name, *map(str, counts)] for name, counts in found["classes"].items()]
     return "\n".join(
         [
             f"name    {found['name']} ({found['task']})",
@@ -63,10 +64,7 @@ def _text(found: dict[str, Any]) -> str:
             f"digest  {found['digest']}",
             f"source  {found['note']}",
             f"classes {len(found['classes'])}: examples in train, select, certify",
-            *(
-                f"  {name:{width}s} {train:7d} {select:7d} {certify:7d}"
-                for name, (train, select, certify) in found["classes"].items()
-            ),
+            *(f"  {line}" for line in columns(classes, "<")),
         ]
     )
 

@@ -48,13 +48,13 @@ def missing() -> str | None:
 def measure(
     artifacts: Sequence[Artifact],
     *,
-    threads: int = 1,
-    runs: int = 500,
-    warmup: int = 20,
-    period_ms: float | None = None,
-    paced_runs: int = 100,
-    seed: int = 0,
-    timeout_s: float = 600,
+    threads: int,
+    runs: int,
+    warmup: int,
+    period_ms: float | None,
+    paced_runs: int,
+    seed: int,
+    timeout_s: float,
 ) -> list[Report]:
     """Each model alone for memory, load and first run, then all of them in turns in one process for latency.
 

@@ -1,4 +1,4 @@
-"""No device: every figure is zero and says so. Lets a chain run where there is no hardware."""
+"""No device: no figure is found out, and the report says so. Lets a chain run where there is no hardware."""
 
 from collections.abc import Sequence
 
@@ -12,10 +12,11 @@ def missing() -> str | None:
 
 
 def measure(artifacts: Sequence[Artifact], **_: object) -> list[Report]:
-    """One report of zeros for each artifact; `how` is none."""
+    """One report without figures for each artifact; `how` is none."""
     return [_nothing(artifact) for artifact in artifacts]
 
 
 def _nothing(artifact: Artifact) -> Report:
-    cost = Cost("null", "none", latency_ms=0.0, instructions=0, flash_bytes=0, ram_bytes=0)
-    return Report(str(artifact.path), artifact.sha256, "null", cost, details={"note": "nothing was measured"})
+    return Report(
+        str(artifact.path), artifact.sha256, "null", Cost("null", "none"), details={"note": "nothing was measured"}
+    )

@@ -1,0 +1,10 @@
+"""Tables as text."""
+
+from collections.abc import Sequence
+
+
+def columns(rows: Sequence[Sequence[str]], align: str) -> list[str]:
+    """A line a row, columns two spaces apart; `align` ("<" or ">") per column, the rest to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    align = align.ljust(len(widths), ">")
+    return ["  ".join(f"{cell:{align[i]}{widths[i]}}" for i, cell in enumerate(row)).rstrip() for row in rows]
