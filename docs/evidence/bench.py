@@ -90,7 +90,7 @@ def removal(data: Data, folder: Path) -> list[str]:
 
 def latency(what: str, report: Report, bar: str, against: str) -> str:
     found = report.details["ratio_to_first"]["wall_ms"]
-    return f"| {what}: latency | {found['median']:.2f}x ({found['p10']:.2f}-{found['p90']:.2f}) | {bar} | {against} |"
+    return f"| {what}: latency | {found['median']:.2f}x ({found['low']:.2f}-{found['high']:.2f}) | {bar} | {against} |"
 
 
 def storage(data: Data, folder: Path) -> list[str]:
