@@ -15,13 +15,14 @@ from edgeticket.search._training import Checkpoint, Job, train
 from edgeticket.settings import Settings
 
 SHRINK_AT = (0.05, 0.0625, 0.075)  # of the steps; the width falls by the same factor each time
-DECAY = {"score": 1e-4, "weight": 1e-4}
+DECAY = 1e-4
+SIGNED_DECAY = 2e-3  # a learned sign changes when its score crosses 0: decay keeps that within reach
 
 
 def search(job: Job, settings: Settings, checkpoint: Checkpoint) -> None:
     """Train the scores of `job.net` in place, narrowing it to `settings.keep` on the way."""
     job.steps_by_kind = {"score": settings.score_step, "weight": settings.weight_step}
-    job.weight_decay = DECAY
+    job.weight_decay = {"score": SIGNED_DECAY if settings.signs == "learned" else DECAY, "weight": DECAY}
     if settings.keep < 1:
         job.shrink_at = _schedule(job, settings)
     train(job, checkpoint)
