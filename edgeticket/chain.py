@@ -49,7 +49,7 @@ def steps(config: Config) -> Iterator[str]:
 
 def run(
     config: Config,
-    folder: Path,
+    folder: str | Path,
     *,
     overwrite: bool = False,
     say: Callable[[str], None] = lambda text: None,
@@ -60,7 +60,7 @@ def run(
     `say` gets each step's result as text; the same results lie in the folder as report.jsonl. Raises UsageError when the
     folder exists without `overwrite`, and whatever a step raises.
     """
-    target, partial = folder / config.name, folder / f"{config.name}{PARTIAL}"
+    target, partial = Path(folder) / config.name, Path(folder) / f"{config.name}{PARTIAL}"
     if target.exists() and not (overwrite and target.is_dir()):
         raise UsageError(f"{target} exists already: change `name`, or add --overwrite to replace the folder of a run")
     try:

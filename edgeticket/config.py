@@ -58,8 +58,9 @@ class Config:
         }
 
 
-def read_config(path: Path) -> Config:
+def read_config(path: str | Path) -> Config:
     """Raises UsageError for a file that is not such a mapping, and for unknown keys."""
+    path = Path(path)
     try:
         given = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:

@@ -10,7 +10,7 @@ import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import isfinite, sqrt
+from math import sqrt
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,12 @@ from edgeticket.datasets.raw import Raw
 from edgeticket.datasets.split import MIN_PART, split
 from edgeticket.datasets.survey import channels, warnings
 from edgeticket.errors import DataError, InsufficientDataError, UsageError
-from edgeticket.ticket import Input
+from edgeticket.ticket import FLOAT32_MAX, FLOAT32_TINY, Input
 
 __all__ = ["FORMS", "LAYOUTS", "LAYOUT_HELP", "LAYOUT_LINES", "Data", "load", "names", "summary"]
 
 PARTS = ("train", "select", "certify")
+SMALLEST_SPREAD, LARGEST_SPREAD = 1 / FLOAT32_MAX, 1 / FLOAT32_TINY  # 1 / spread is a step, a float32
 _NAMED = {"digits": digits, "fashion-mnist": fashion_mnist}
 
 
@@ -94,7 +95,7 @@ def summary(data: Data) -> dict[str, Any]:
         "shape": list(data.train[0].shape[1:]),
         "sizes": {part: len(y) for part, (_, y) in parts.items()},
         "classes": dict(zip(data.classes, map(list, zip(*counts, strict=True)), strict=True)),
-        "input": {"dtype": data.input.dtype, "offset": list(data.input.offset), "step": data.input.step},
+        "input": {"dtype": data.input.dtype, "offset": list(data.input.offset), "step": list(data.input.step)},
         "channels": channels(data.train[0]),
         "warnings": warnings(parts, data.classes),
         "digest": data.digest,
@@ -123,25 +124,35 @@ def _require_two(train: Part) -> None:
 
 
 def _input(x: np.ndarray) -> Input:
-    """Mean 0, deviation 1 over the training part; integers get ONE integer offset, so padding and folding stay exact."""
+    """Mean 0, deviation 1 over the training part: of every channel of floats, of integers as a whole.
+
+    Integers get ONE integer offset and one step, so padding and folding stay exact.
+    """
     if x.dtype == np.float32:
         offset = [float(np.float32(mean)) for mean in x.mean((0, *range(2, x.ndim)), dtype=np.float64)]
-        deviation = _deviation(x, offset)
+        spreads, whole = _spreads(x, offset)
     else:
-        mean, deviation = _moments(x)
-        offset = [float(round(mean))] * x.shape[1]
-    step = float(np.float32(1 / deviation)) if deviation > 0 else 0.0
-    if not (step > 0 and isfinite(step)):
-        raise DataError(
-            f"the training part's values spread by {deviation}: all equal, or beyond what float32 can scale"
-        )
-    return Input(x.dtype.name, tuple(offset), step)
+        mean, whole = _moments(x)
+        offset, spreads = [float(round(mean))] * x.shape[1], [whole] * x.shape[1]
+    for spread in (whole, *spreads):
+        if not SMALLEST_SPREAD <= spread <= LARGEST_SPREAD:
+            raise DataError(
+                f"the training part's values spread by {spread}: all equal, or beyond what float32 can scale"
+            )
+    return Input(x.dtype.name, tuple(offset), tuple(float(np.float32(1 / spread)) for spread in spreads))
 
 
-def _deviation(x: np.ndarray, offset: list[float]) -> float:
-    """Standard deviation of floats about their channel's offset, over everything."""
-    centre = np.reshape(np.array(offset), (-1, *[1] * (x.ndim - 2)))
-    return sqrt(sum(float(((block - centre) ** 2).sum()) for block in blocks(x)) / x.size)
+def _spreads(x: np.ndarray, offset: list[float]) -> tuple[list[float], float]:
+    """Standard deviation of floats about their channel's offset: by channel, and of all channels together.
+
+    A channel that never changes gets what is largest: its own magnitude or the deviation of all. If it moves on a device, by
+    how much nobody knows, it can't drown the others, be it a dark pixel among bright ones or a pressure among voltages.
+    """
+    axes, centre = (0, *range(2, x.ndim)), np.reshape(np.array(offset), (-1, *[1] * (x.ndim - 2)))
+    variance = sum(((block - centre) ** 2).sum(axes) for block in blocks(x)) * len(offset) / x.size
+    whole = sqrt(variance.mean())
+    own = np.sqrt(variance)
+    return np.where(own < SMALLEST_SPREAD, np.maximum(whole, np.abs(offset)), own).tolist(), whole
 
 
 def _moments(x: np.ndarray) -> tuple[float, float]:

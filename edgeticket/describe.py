@@ -1,6 +1,6 @@
 """What is in a ticket: layer by layer and in total, before (the wide network) and after (what is left of it)."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from math import prod
 from typing import Any
@@ -38,7 +38,7 @@ def describe(ticket: Ticket) -> dict[str, Any]:
             "ticket": len(ticket.to_bytes()),
             "packed": sum(parts.values()),
             "parts": parts,
-            **equivalents(narrow),
+            **equivalents(narrow, ticket.input),
         },
         "peak_activations": {"before": wide.peak_activations(), "after": narrow.peak_activations()},
         "provenance": dict(ticket.provenance),
@@ -176,9 +176,13 @@ def _short(text: str, width: int) -> str:
 
 
 def _input_text(fact: Mapping[str, Any]) -> str:
-    offsets = fact["offset"]
-    shown = ", ".join(f"{value:g}" for value in offsets[:4]) + (", ..." if len(offsets) > 4 else "")
-    return f"{'x'.join(map(str, fact['shape']))} {fact['dtype']}, x = (raw - [{shown}]) * {fact['step']:g}"
+    offset, steps = _few(fact["offset"]), fact["step"]
+    step = f"{steps[0]:g}" if len(set(steps)) == 1 else _few(steps)
+    return f"{'x'.join(map(str, fact['shape']))} {fact['dtype']}, x = (raw - {offset}) * {step}"
+
+
+def _few(values: Sequence[float]) -> str:
+    return f"[{', '.join(f'{value:g}' for value in values[:4])}{', ...' if len(values) > 4 else ''}]"
 
 
 def _flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:

@@ -1,5 +1,6 @@
 """Ticket or Model -> Artifact: written by a plug-in, compared with the reference, and only then put in place."""
 
+import logging
 import tempfile
 from inspect import signature
 from pathlib import Path
@@ -17,11 +18,12 @@ from edgeticket.files import check_free, write_atomic
 from edgeticket.model import Model
 from edgeticket.ticket import Ticket
 
+LOG = logging.getLogger("edgeticket.export")
 PROBES = 8
 
 
 def export(
-    source: Ticket | Model, format: str, path: Path, *, overwrite: bool = False, align: int = 8, **options: Any
+    source: Ticket | Model, format: str, path: str | Path, *, overwrite: bool = False, align: int = 8, **options: Any
 ) -> Artifact:
     """Write `source` with the exporter `format` (a name, or a path to a .py) to `path`, a file or a folder.
 
@@ -30,10 +32,10 @@ def export(
     EquivalenceError. An exporter without `prove` leaves that to `edgeticket verify`. UsageError when `path` exists without
     `overwrite` or the exporter has no such option. On any error `path` is as it was.
     """
-    check_free(path, overwrite, folder=None)
+    path, exporter = Path(path), plugins.load("exporters", format)
+    check_free(path, overwrite, folder=not exporter.SUFFIX)
     if align < 1:
         raise UsageError(f"align {align}: 1 leaves channel counts as they are, 8 rounds them up to multiples of 8")
-    exporter = plugins.load("exporters", format)
     _check_options(exporter, format, options)
     model = compact(source) if isinstance(source, Ticket) else source
     if align > 1:
@@ -44,15 +46,17 @@ def export(
         if hasattr(exporter, "prove"):
             exporter.prove(model, made, model.random_inputs(PROBES), **options)
         _put_in_place(made, path)
+    LOG.info("%s: written and equal to the reference on %d random inputs", path, PROBES)
     return Artifact(path, Path(format).stem.removeprefix("to_"))
 
 
-def unpack(path_in: Path, path_out: Path, overwrite: bool = False) -> Artifact:
+def unpack(path_in: str | Path, path_out: str | Path, overwrite: bool = False) -> Artifact:
     """Write the plain fp32 form of an ONNX file of ours: every stored weight computed, nothing else changed.
 
     Raises EdgeTicketError for a file that is not one of ours, UsageError for an int8 one, EquivalenceError unless the
     outputs are the same bit for bit.
     """
+    path_in, path_out = Path(path_in), Path(path_out)
     check_free(path_out, overwrite)
     import onnx  # here: `import edgeticket` loads neither onnx nor ONNX Runtime
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -27,6 +28,7 @@ from edgeticket.search._training import Checkpoint, Job, Progress, train, use_de
 from edgeticket.settings import Settings
 from edgeticket.ticket import Ticket
 
+LOG = logging.getLogger("edgeticket.find")
 PROOF_IMAGES = 256
 CALIBRATION_IMAGES = 1024
 
@@ -38,7 +40,7 @@ def find(
     *,
     control: bool = True,
     float_control: bool = False,
-    checkpoint: Path | None = None,
+    checkpoint: str | Path | None = None,
     report: Callable[[Progress], None] = lambda progress: None,
 ) -> Found:
     """Search `plan` for a ticket, then train the controls. Resumes from `checkpoint` when that file exists.
@@ -46,7 +48,7 @@ def find(
     Raises DataError where data and plan do not fit, EquivalenceError when torch and the numpy reference disagree.
     """
     _check_data(plan, data)
-    session = _Session(plan, data, settings, checkpoint, report)
+    session = _Session(plan, data, settings, Path(checkpoint) if checkpoint else None, report)
     ticket, result, difference = session.ticket("ticket", plan, settings)
     results, controls = [result], {}  # type: list[Result], dict[str, Ticket | Model]
     if control and settings.keep < 1:
@@ -94,6 +96,13 @@ class _Session:
                 f"{len(data.train[0])} training examples do not fill one batch of {s.batch}: lower --batch"
             )
         net = MaskedNet(plan, s.seed, choices)
+        LOG.info(
+            "%s: %s weights, %d examples, %d epochs",
+            phase,
+            f"{sum(plan.weights().values()):,}",
+            len(data.train[0]),
+            s.epochs,
+        )
         return Job(phase, net, data.train, data.select, data.input, s.seed, s.epochs, s.batch, s.device, self.report)
 
     def ticket(self, phase: str, plan: Plan, settings: Settings) -> tuple[Ticket, Result, float]:
@@ -170,7 +179,12 @@ class _Session:
             purity=settings.purity(settings.final(net.wide)),
             provenance=_provenance(self.data, settings),
         )
-        ticket = remove_dead(ticket)
+        alive = remove_dead(ticket)
+        LOG.info(
+            "dead channels removed: %s",
+            {name: int((kept & ~alive.kept[name]).sum()) for name, kept in net.kept.items()},
+        )
+        ticket = alive
         return replace(ticket, quant=calibrate(compact(ticket), self.data.train[0][:CALIBRATION_IMAGES]))
 
 

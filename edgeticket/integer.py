@@ -4,10 +4,11 @@ All arithmetic is on integers; `>>` is the arithmetic shift (it rounds down) and
 
 Tensors. A tensor holds codes: real = (code - zero_point) * scale, from the ticket's quantisation, codes 0..255 (uint8).
 Every operation reads values v = code - zero_point, so padding is v = 0. The exceptions:
-- an integer sensor (uint8, int16) is not quantised: v = clamp(raw - offset[channel], -32768, 32767), scale = input step,
-  zero_point = 0. Saturation is possible for int16 sensors with an offset only;
+- an integer sensor (uint8, int16) is not quantised: v = clamp(raw - offset[channel], -32768, 32767), scale = the input step
+  that all channels have, zero_point = 0. Saturation is possible for int16 sensors with an offset only;
 - a float sensor, or any with `quantise_input`: code = clamp(floor(x / scale + 1/2) + zero_point, 0, 255) where
-  x = (raw - offset[channel]) * step, in this order in IEEE double: the only floating point there is;
+  x = (raw - offset[channel]) * step[channel], in this order in IEEE double: the only floating point there is. The channels of
+  a float sensor may have different steps: the device computes x in any case, and scale and zero_point are of x, for all;
 - MaxPool and Flatten keep the codes, and so the quantisation, of what they read.
 
 Sums. Each operation makes an int32 `acc` per output; one step of it is worth `unit` (a real number):
@@ -100,9 +101,10 @@ def input_codes(model: IntegerModel, raw: np.ndarray) -> np.ndarray:
             raise DataError(f"{raw.dtype} values for a {sensor.dtype} sensor: give its raw integers, {low} to {high}")
     elif not np.isfinite(raw).all():
         raise DataError("the data hold a value that is not finite: remove it or fill it in")
-    x = raw.astype(np.float64) - np.array(sensor.offset).reshape(-1, *[1] * (raw.ndim - 2))
-    if not model.exact_input:
-        x = np.floor(x * sensor.step / own.scale + 0.5) + own.zero_point
+    if model.exact_input:
+        x = raw.astype(np.float64) - np.array(sensor.offset).reshape(-1, *[1] * (raw.ndim - 2))
+    else:
+        x = np.floor(sensor.apply(raw, np.float64) / own.scale + 0.5) + own.zero_point
     return np.clip(x, own.low, own.high).astype(own.dtype)
 
 

@@ -76,14 +76,18 @@ def quantised(model: Model, name: str) -> Codes:
 
 
 def sensor_codes(sensor: Input) -> Codes:
-    """The exact values of an integer sensor. Raises UnsupportedError for an offset that is not an integer."""
+    """The exact values of an integer sensor. Raises UnsupportedError for an offset that is no integer, or different steps."""
     if any(offset != int(offset) for offset in sensor.offset):
         raise UnsupportedError(
             f"input: an offset of a {sensor.dtype} sensor is not an integer: round it, and search again"
         )
+    if not sensor.one_step:
+        raise UnsupportedError(
+            f"input: the channels of a {sensor.dtype} sensor have different steps: give them one, and search again"
+        )
     low, high = SENSORS[sensor.dtype]
     low, high = low - int(max(sensor.offset)), high - int(min(sensor.offset))
-    return Codes(sensor.step, 0, max(low, -32768), min(high, 32767))
+    return Codes(sensor.step[0], 0, max(low, -32768), min(high, 32767))
 
 
 def prepare(model: Model, layer: Layer, sources: list[Codes], target: Codes) -> IntegerLayer:

@@ -132,8 +132,9 @@ def outputs(net: MaskedNet, raw: np.ndarray, input: Input, batch: int = 500) -> 
 
 def prepare(raw: Tensor, input: Input) -> Tensor:
     """float32 network input; images in the memory order that convolutions like."""
-    offset = torch.tensor(input.offset, device=raw.device).view(-1, *[1] * (raw.dim() - 2))
-    x = (raw.float() - offset) * input.step
+    pair = torch.tensor((input.offset, input.step), dtype=torch.float32, device=raw.device)
+    offset, step = pair.view(2, -1, *[1] * (raw.dim() - 2))
+    x = (raw.float() - offset) * step
     return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
 
 

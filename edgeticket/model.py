@@ -100,8 +100,8 @@ class Model:
             return rng.integers(0, 256, (count, *shape), np.uint8)
         quant = self.quant.get(name)
         low, high = ((code - quant.zero_point) * quant.scale for code in (0, 255)) if quant else (-1.0, 1.0)
-        offset = np.reshape(self.input.offset, (-1, *[1] * (len(shape) - 1)))
-        raw = rng.uniform(low, high, (count, *shape)) / self.input.step + offset
+        offset, step = np.reshape((self.input.offset, self.input.step), (2, -1, *[1] * (len(shape) - 1)))
+        raw = rng.uniform(low, high, (count, *shape)) / step + offset
         if self.input.dtype == "int16":
             raw = np.clip(np.rint(raw), -(1 << 15), (1 << 15) - 1)
         return raw.astype(self.input.dtype)

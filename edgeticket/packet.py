@@ -9,7 +9,7 @@ code on every side and is not counted.
   int8        one byte a weight                       float32       four bytes a weight
   per filter  integer layers 7 (int16 multiplier, uint8 shift, int32 bias), float layers 4 (bias; the scale is folded)
   quantise    integer networks 5 per tensor (float32 scale, uint8 zero point)
-  input       float32 step, float32 offset per channel: a device feeds raw values
+  input       float32 offset per channel, float32 step, one per channel where they differ: a device feeds raw values
 
 Rice code: R. F. Rice, "Some practical universal noiseless coding techniques", JPL 79-22, 1979.
 """
@@ -22,6 +22,7 @@ from edgeticket.errors import TicketError
 from edgeticket.model import Float, Int8, Model, Signs, Weights
 from edgeticket.ops import Conv
 from edgeticket.plan import Plan
+from edgeticket.ticket import Input
 
 SEED = 8
 PER_FILTER_INTEGER = 2 + 1 + 4
@@ -104,7 +105,8 @@ def packed_bytes(model: Model) -> dict[str, int]:
         total["seed"] = SEED
     if not all(isinstance(layer, Float) for layer in weights.values()):
         total["quantise"] = PER_TENSOR * len(model.plan.shapes)
-    total["input"] = sum(4 + 4 * shape[0] for shape in model.plan.inputs.values())
+    one_step = model.input is None or model.input.one_step
+    total["input"] = sum(4 * shape[0] + 4 * (1 if one_step else shape[0]) for shape in model.plan.inputs.values())
     total["kept ids"] = sum(_kept_ids(model).values())
     return total
 
@@ -122,16 +124,22 @@ def layer_bytes(weights: Weights) -> dict[str, int]:
     return {"float32": 4 * size, "per filter": PER_FILTER_FLOAT * filters}
 
 
-def equivalents(plan: Plan) -> dict[str, int]:
-    """Bytes of an ordinary network of this plan: all float32, and all plain int8. Counted by `packed_bytes`."""
-    return {"fp32": ordinary_bytes(plan, Float, np.float32), "int8": ordinary_bytes(plan, Int8, np.int8)}
+def equivalents(plan: Plan, sensor: Input | None = None) -> dict[str, int]:
+    """Bytes of an ordinary network of this plan: all float32, and all plain int8. Counted by `packed_bytes`.
+
+    It reads the same `sensor`; none: one with one step for all channels.
+    """
+    sizes = (ordinary_bytes(plan, kind, dtype, sensor) for kind, dtype in ((Float, np.float32), (Int8, np.int8)))
+    return dict(zip(("fp32", "int8"), sizes, strict=True))
 
 
-def ordinary_bytes(plan: Plan, kind: Callable[[np.ndarray], Float | Int8], dtype: type) -> int:
+def ordinary_bytes(
+    plan: Plan, kind: Callable[[np.ndarray], Float | Int8], dtype: type, sensor: Input | None = None
+) -> int:
     """Bytes of `plan` with trained weights of one kind; takes no memory for them."""
     shapes = {layer.name: plan.weight_shape(layer) for layer in plan.weighted()}
     weights = {name: kind(np.broadcast_to(dtype(0), shape)) for name, shape in shapes.items()}
-    return sum(packed_bytes(Model(plan, weights, {}, {}, None, {})).values())  # type: ignore[arg-type]
+    return sum(packed_bytes(Model(plan, weights, {}, {}, sensor, {})).values())  # type: ignore[arg-type]
 
 
 def _kept_ids(model: Model) -> dict[str, int]:

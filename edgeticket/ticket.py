@@ -31,16 +31,21 @@ FLOAT32_TINY = float(np.finfo(np.float32).tiny)
 
 @dataclass(frozen=True)
 class Input:
-    """x = (raw - offset[channel]) * step. For integer sensors `offset` is integer and is also what padding reads as."""
+    """x = (raw - offset[channel]) * step[channel]. Integer sensors: equal steps, integer offsets, which padding reads as."""
 
     dtype: str  # "uint8" | "int16" | "float32": what the sensor gives
     offset: tuple[float, ...]
-    step: float
+    step: tuple[float, ...]
+
+    @property
+    def one_step(self) -> bool:
+        """All channels have the same step."""
+        return len(set(self.step)) == 1
 
     def apply(self, raw: np.ndarray, dtype: type = np.float32) -> np.ndarray:
         """Network input for raw values [batch, channels, ...]."""
-        offset: np.ndarray = np.asarray(self.offset, dtype).reshape(-1, *[1] * (raw.ndim - 2))
-        return ((raw.astype(dtype) - offset) * dtype(self.step)).astype(dtype)
+        offset, step = np.array([self.offset, self.step], dtype).reshape(2, -1, *[1] * (raw.ndim - 2))
+        return ((raw.astype(dtype) - offset) * step).astype(dtype)
 
 
 @dataclass(frozen=True)
@@ -98,7 +103,7 @@ class Ticket:
             "seed": self.seed,
             "generator": self.generator,
             "edges": dict(self.edges),
-            "input": {"dtype": self.input.dtype, "offset": list(self.input.offset), "step": self.input.step},
+            "input": {"dtype": self.input.dtype, "offset": list(self.input.offset), "step": list(self.input.step)},
             "quant": {name: [q.scale, q.zero_point] for name, q in self.quant.items()},
             "task": self.task,
             "purity": self.purity,
@@ -179,7 +184,7 @@ def _build(header: dict[str, Any], tensors: dict[str, np.ndarray]) -> Ticket:
         learned=part["learned"],
         scale=part["scale"],
         bias=part["bias"],
-        input=Input(str(raw["dtype"]), tuple(raw["offset"]), raw["step"]),
+        input=Input(str(raw["dtype"]), tuple(raw["offset"]), tuple(raw["step"])),
         quant={name: Quant(scale, _integer(zero, 0, 255)) for name, (scale, zero) in header["quant"].items()},
         task=header["task"],
         purity=header["purity"],
@@ -216,13 +221,15 @@ def _check(ticket: Ticket, narrow: Plan) -> None:
     if len(narrow.inputs) != 1:
         raise ValueError(f"{len(narrow.inputs)} inputs, a ticket has one")
     ((channels, *_),) = narrow.inputs.values()
-    steps = [ticket.input.step, *(q.scale for q in ticket.quant.values())]
+    steps = [*ticket.input.step, *(q.scale for q in ticket.quant.values())]
     if not all(type(n) in (int, float) and abs(n) <= FLOAT32_MAX for n in (*ticket.input.offset, *steps)):
         raise ValueError("input map or quantisation is not finite float32")
-    if len(ticket.input.offset) != channels:
-        raise ValueError(f"input map for {len(ticket.input.offset)} channels, the network reads {channels}")
+    if not len(ticket.input.offset) == len(ticket.input.step) == channels:
+        raise ValueError(f"an input map of other channels than the {channels} that the network reads")
     if min(steps) < FLOAT32_TINY:
         raise ValueError("a step or a scale is not positive")
+    if any(float(np.float32(step)) != step for step in ticket.input.step):
+        raise ValueError("a step is not a float32")
     for text in (ticket.task, ticket.purity):
         if not isinstance(text, str) or not text.isprintable():
             raise ValueError(f"{text!r} is not the name of a task or a purity")
@@ -231,6 +238,8 @@ def _check(ticket: Ticket, narrow: Plan) -> None:
     if ticket.input.dtype not in ("uint8", "int16", "float32"):
         raise ValueError(f"input type {ticket.input.dtype!r}")
     if ticket.input.dtype != "float32":
+        if not ticket.input.one_step:
+            raise ValueError(f"the channels of a {ticket.input.dtype} sensor have different steps")
         limits = np.iinfo(ticket.input.dtype)
         if not all(offset == int(offset) and limits.min <= offset <= limits.max for offset in ticket.input.offset):
             raise ValueError(f"input offset {ticket.input.offset} is not one of {ticket.input.dtype}")

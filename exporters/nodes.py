@@ -14,11 +14,12 @@ _ACTIVATIONS = {"relu": "Relu", "sigmoid": "Sigmoid", "tanh": "Tanh"}
 
 def map_input(graph: Graph, sensor: Input, name: str, shape: Shape, raw: str) -> str:
     """(raw - offset) * step in float32, as `Input.apply`; `shape` of the input `name`."""
-    offset = np.array(sensor.offset, np.float32).reshape(-1, *[1] * (len(shape) - 1))
+    offset, step = np.array([sensor.offset, sensor.step], np.float32).reshape(2, -1, *[1] * (len(shape) - 1))
     x = raw if sensor.dtype == "float32" else graph.node("Cast", raw, to=TensorProto.FLOAT, name=f"{name}_float")
     if offset.any():
         x = graph.node("Sub", x, graph.constant(offset, f"{name}_offset"), name=f"{name}_centred")
-    return graph.node("Mul", x, graph.constant(np.float32(sensor.step), f"{name}_step"), name=f"{name}_scaled")
+    factor = np.float32(sensor.step[0]) if sensor.one_step else step
+    return graph.node("Mul", x, graph.constant(factor, f"{name}_step"), name=f"{name}_scaled")
 
 
 def window(op: Conv | MaxPool | AveragePool) -> dict[str, Any]:

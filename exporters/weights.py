@@ -5,6 +5,7 @@ alone, so ONNX Runtime folds it when it loads the file. DequantizeLinear is not 
 integers for an int8 fusion that never comes, and dequantises at every inference.
 """
 
+import logging
 from collections.abc import Mapping
 from math import prod
 
@@ -16,6 +17,7 @@ from edgeticket.model import Float, Model, Signs
 from exporters.graph import Graph
 from exporters.sign_bits import layer_signs, unpack_bits
 
+LOG = logging.getLogger("edgeticket.export")
 STORAGES = ("fp32", "cast8", "trit5", "seed")
 _POWERS_OF_3 = 3 ** np.arange(5, dtype=np.int32)
 
@@ -34,6 +36,9 @@ def store(graph: Graph, model: Model, storage: str) -> dict[str, str]:
         special = _trits(graph, {name: values for name, values in integer.items() if np.abs(values).max() <= 1})
     elif storage == "seed":
         special = _seeded(graph, {name: w for name, w in model.weights.items() if isinstance(w, Signs)})
+    for name in integer if storage in ("trit5", "seed") else ():
+        if name not in special and isinstance(model.weights[name], Signs):
+            LOG.warning("layer %s holds weights beyond -1, 0, 1: stored as cast8, not %s", name, storage)
     stored = {}
     for name in model.weights:
         if storage == "fp32" or name not in integer:

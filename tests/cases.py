@@ -41,6 +41,7 @@ class Case:
     density: float = 0.5
     seed: int = 7
     zero_offset: bool = False
+    spreads: tuple[float, ...] = ()  # of each channel of a float sensor; none: all alike
     scale: dict[str, float] = field(default_factory=dict)  # layer -> one value for all its filters
 
     def ticket(self) -> Ticket:
@@ -51,7 +52,8 @@ class Case:
         rng = np.random.default_rng(self.seed + 1)
         shape = (count, *next(iter(self.plan.inputs.values())))
         if self.dtype == "float32":
-            return rng.normal(0.3, 2, shape).astype(np.float32)
+            spreads = np.reshape(self.spreads or 1.0, (-1, *[1] * (len(shape) - 2)))
+            return (rng.normal(0.3, 2, shape) * spreads).astype(np.float32)
         low, high = (0, 256) if self.dtype == "uint8" else (-3000, 3000)
         return rng.integers(low, high, shape).astype(self.dtype)
 
@@ -122,10 +124,14 @@ def _exactly_k(rng: np.random.Generator, shape: tuple[int, ...], density: float)
 
 def _input(case: Case, channels: int) -> Input:
     span = {"uint8": 255, "int16": 3000, "float32": 3}[case.dtype]
+    spreads = case.spreads or (1,) * channels
     offset = (
-        [0.5 + 0.25 * i for i in range(channels)] if case.dtype == "float32" else [3 * i + 20 for i in range(channels)]
+        [float(np.float32((0.5 + 0.25 * i) * spread)) for i, spread in enumerate(spreads)]
+        if case.dtype == "float32"
+        else [3 * i + 20 for i in range(channels)]
     )
-    return Input(case.dtype, tuple(0 if case.zero_offset else value for value in offset), 1 / span)
+    steps = [float(np.float32(1 / span / spread)) for spread in spreads]
+    return Input(case.dtype, tuple(0 if case.zero_offset else value for value in offset), tuple(steps))
 
 
 def chain(shape: tuple[int, ...], *ops: Op) -> Plan:
@@ -205,6 +211,7 @@ _PLAIN = chain((1, 8, 8), conv(8), conv(12, stride=2), conv(12, stride=2), *TAIL
 _WINDOW = Conv(8, (3, 2), (2, 1), (1, 0, 2, 1), ONE, activation="relu")
 _DILATED = Conv(8, (3, 3), ONE, (2, 1, 0, 1), (2, 1), activation="relu")
 _SERIES = Conv(8, (7,), (2,), (3, 2), (1,), activation="relu")
+_SENSORS, _SPREADS = chain((3, 8, 8), conv(8), conv(12, stride=2), *TAIL), (0.01, 50, 1)
 
 CASES: dict[str, Case] = {
     "plain": Case(_PLAIN),
@@ -215,6 +222,13 @@ CASES: dict[str, Case] = {
     "plain, one weight a filter": Case(_PLAIN, density=0.001),
     "plain, all channels": Case(_PLAIN, keep=1.0, density=1.0),
     "plain, float sensor": Case(_PLAIN, dtype="float32"),
+    "float sensor of different steps": Case(_SENSORS, dtype="float32", spreads=_SPREADS),
+    "1-D, float sensor of different steps": Case(
+        chain((3, 40), _SERIES, conv(12, dims=1), *TAIL), dtype="float32", spreads=_SPREADS
+    ),
+    "linear, float sensor of different steps": Case(
+        chain((3,), Linear(16, activation="relu"), Linear(4)), dtype="float32", spreads=_SPREADS
+    ),
     "plain, int16 sensor": Case(_PLAIN, dtype="int16"),
     "plain, zero offset": Case(_PLAIN, zero_offset=True),
     "stride and asymmetric pad": Case(chain((2, 7, 9), conv(6), _WINDOW, *TAIL)),

@@ -6,6 +6,7 @@ import json
 import os
 import zipfile
 from dataclasses import replace
+from math import sqrt
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from numpy.lib import format as npy
 
 from edgeticket import data
+from edgeticket.cli import data as cli_data
 from edgeticket.cli import main
 from edgeticket.data import Data, load, names, summary
 from edgeticket.datasets import arrays, digits, fashion_mnist, folder, npz, split, survey
@@ -219,8 +221,9 @@ def test_integers_get_one_integer_offset(tmp_path: Path, dtype: str, shape: tupl
     x = found.train[0]
     assert found.input.dtype == x.dtype.name == dtype
     assert found.input.offset == (float(round(x.mean())),) * shape[0]
-    assert found.input.step == pytest.approx(1 / x.std(), rel=1e-6)
-    assert float(np.float32(found.input.step)) == found.input.step
+    assert found.input.step == (pytest.approx(1 / x.std(), rel=1e-6),) * shape[0]
+    assert found.input.one_step
+    assert float(np.float32(found.input.step[0])) == found.input.step[0]
 
 
 def test_floats_get_an_offset_per_channel(tmp_path: Path) -> None:
@@ -230,8 +233,39 @@ def test_floats_get_an_offset_per_channel(tmp_path: Path) -> None:
     x = found.input.apply(found.train[0])
     assert found.input.dtype == found.train[0].dtype.name == "float32"
     assert np.allclose(x.mean((0, 2)), 0, atol=1e-4)
-    assert np.isclose(x.std(), 1, atol=1e-4)
-    assert all(float(np.float32(n)) == n for n in (*found.input.offset, found.input.step))
+    assert np.allclose(x.std((0, 2)), 1, atol=1e-4)
+    assert all(float(np.float32(n)) == n for n in (*found.input.offset, *found.input.step))
+
+
+def test_every_channel_of_floats_gets_deviation_1(tmp_path: Path) -> None:
+    contents = example(shape=(3, 16), dtype="float32")
+    contents["x_train"] *= np.float32([[1e-4], [1], [1e6]])
+    found = load(save(tmp_path, contents), layout="series")
+    assert np.allclose(found.input.apply(found.train[0]).std((0, 2)), 1, atol=1e-4)
+    assert f"* ({min(found.input.step):.9g}..{max(found.input.step):.9g} by channel)" in cli_data._text(summary(found))
+
+
+@pytest.mark.parametrize(
+    ("constant", "spread"),
+    [(0.0, 1.0), (0.1, 1.0), (1e5, 1e5), (-1e5, 1e5), (1e-42, 1.0)],  # of the whole, or of its own magnitude
+)
+def test_a_constant_channel_gets_a_step_that_cannot_drown_the_others(constant: float, spread: float) -> None:
+    rng = np.random.default_rng(0)
+    x = np.stack([np.full((500, 8), constant), rng.normal(7, sqrt(2), (500, 8))], 1).astype(np.float32)
+    found = data._input(x)
+    assert found.step == (pytest.approx(1 / spread, rel=0.05), pytest.approx(sqrt(0.5), rel=0.05))
+    assert (found.apply(x)[:, 0] == 0).all()
+    one = found.apply(x + np.float32([[1], [0]]))[:, 0]
+    assert np.abs(one).max() <= 1.05
+
+
+@pytest.mark.parametrize(("values", "what"), [((5.0, 5.0), "0.0"), ((0.0, 1e-41), "e-42"), ((-3e38, 3e38), "38")])
+def test_floats_that_no_step_can_scale_are_refused(values: tuple[float, float], what: str) -> None:
+    x = np.array([values] * 50, np.float32).reshape(-1, 1)
+    with pytest.raises(DataError, match=rf"spread by .*{what}"):
+        data._input(x)
+    with pytest.raises(DataError, match=r"spread by 0\.0"):
+        data._input(np.float32([[1, 2]] * 50))  # two channels, neither of which changes
 
 
 def test_the_map_comes_from_the_training_part_that_is_used(tmp_path: Path) -> None:
@@ -239,7 +273,7 @@ def test_the_map_comes_from_the_training_part_that_is_used(tmp_path: Path) -> No
     contents["x_test"][:] = 255
     assert load(save(tmp_path, contents)).input == load(save(tmp_path, example(test=30))).input
     cut = load(save(tmp_path, contents), images=20)
-    assert cut.input.step == pytest.approx(1 / cut.train[0].std(), rel=1e-6)
+    assert cut.input.step == (pytest.approx(1 / cut.train[0].std(), rel=1e-6),)
 
 
 def test_moments_by_blocks() -> None:

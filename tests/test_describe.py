@@ -67,7 +67,8 @@ def test_totals_are_sums(name: str) -> None:
     assert 0 <= total["learned_share_of_bytes"] < 1
     learned = sum(values.size for values in ticket.learned.values())
     assert total["learned_share_of_weights"] == learned / total["weights"]["after"]
-    assert json.loads(json.dumps(told)) == told | {"input": told["input"] | {"offset": list(told["input"]["offset"])}}
+    lists = {key: list(told["input"][key]) for key in ("offset", "step")}
+    assert json.loads(json.dumps(told)) == told | {"input": told["input"] | lists}
 
 
 def test_edges_count_in_density_and_in_the_share_of_the_wide_net() -> None:
@@ -111,6 +112,12 @@ def test_text_says_it_all(ticket: Ticket) -> None:
         assert part in text
 
 
+def test_text_tells_every_step_where_they_differ() -> None:
+    assert "x = (raw - [0.5]) * 0.333333" in describe_text(describe(CASES["plain, float sensor"].ticket()))
+    text = describe_text(describe(CASES["float sensor of different steps"].ticket()))
+    assert "x = (raw - [0.005, 37.5, 1]) * [33.3333, 0.00666667, 0.333333]" in text
+
+
 def test_text_cannot_drive_the_terminal(ticket: Ticket) -> None:
     hostile = replace(ticket, provenance={"\x1b]0;k\x07": ["\x1b[2J", "\u202e"]}, task="\x1b[31m", purity="\x9b2J")
     text = describe_text(describe(hostile))
@@ -120,15 +127,18 @@ def test_text_cannot_drive_the_terminal(ticket: Ticket) -> None:
 # random inputs and the proof
 
 
-@pytest.mark.parametrize("name", ["plain", "plain, int16 sensor", "plain, float sensor"])
+@pytest.mark.parametrize(
+    "name", ["plain", "plain, int16 sensor", "plain, float sensor", "float sensor of different steps"]
+)
 def test_random_inputs_cover_what_the_input_is_quantised_for(name: str) -> None:
     model = compact(CASES[name].ticket())
     raw, quant = model.random_inputs(500), model.quant["x"]
-    assert (raw.shape, raw.dtype) == ((500, 1, 8, 8), model.input.dtype)
+    assert (raw.shape, raw.dtype) == ((500, *model.plan.inputs["x"]), model.input.dtype)
     assert raw.tobytes() == model.random_inputs(500).tobytes()
     codes = model.input.apply(raw) / quant.scale + quant.zero_point
-    assert codes.min() == pytest.approx(0, abs=2)
-    assert codes.max() == pytest.approx(255, abs=2)
+    for channel in range(codes.shape[1]):
+        assert codes[:, channel].min() == pytest.approx(0, abs=2)
+        assert codes[:, channel].max() == pytest.approx(255, abs=2)
 
 
 def test_random_inputs_without_a_range() -> None:

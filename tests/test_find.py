@@ -38,6 +38,26 @@ def test_same_seed_twice_is_the_same_file_and_learns(digits: Data) -> None:
     assert other.ticket.to_bytes() != first.ticket.to_bytes()
 
 
+def series(spreads: tuple[float, float, float], count: int = 600) -> dict:
+    """Two classes that differ in the first of three channels alone: a wave or none, in noise; the others are noise."""
+    rng = np.random.default_rng(0)
+    y = np.arange(count) % 2
+    x = rng.normal(0, 1, (count, 3, 32))
+    x[:, 0] += y[:, None] * 1.5 * np.sin(np.arange(32) / 2)
+    return {"x_train": (x * np.reshape(spreads, (3, 1))).astype(np.float32), "y_train": y}
+
+
+def test_a_small_channel_is_learned_as_well_as_if_rescaled_by_hand(tmp_path) -> None:
+    found = {}
+    for name, spreads in (("as measured", (0.01, 50, 1)), ("by hand", (1, 1, 1))):
+        np.savez(tmp_path / f"{name}.npz", **series(spreads))
+        data = load(tmp_path / f"{name}.npz", layout="series")
+        settings = replace(QUICK, epochs=4, density=0.5)
+        found[name] = find(network_plan("conv:8,16", data), data, settings).results[0].accuracy
+    assert found["by hand"] > 0.9  # chance is 0.5
+    assert found["as measured"] == pytest.approx(found["by hand"], abs=0.02)
+
+
 def test_every_filter_keeps_exactly_k(digits: Data) -> None:
     settings = replace(QUICK, epochs=1, density=0.1, edges=2, learn="none", layer_density={"conv2": 0.3})
     plan = network_plan("conv:16,32,32", digits)

@@ -51,7 +51,11 @@ def linear(
     weights = {"l0": Int8(np.array(values, np.int8))}
     floats = [{"l0": np.array(x, np.float32)} for x in (scale, bias)]
     return Model(
-        chain((len(values[0]),), op), weights, *floats, Input(dtype, offset, 0.5), {"l0": out, "x": Quant(0.5, 100)}
+        chain((len(values[0]),), op),
+        weights,
+        *floats,
+        Input(dtype, offset, (0.5,) * len(offset)),
+        {"l0": out, "x": Quant(0.5, 100)},
     )
 
 
@@ -103,7 +107,7 @@ def spec(*sources: Codes, out: Quant, op: Op, shape: tuple[int, ...] = (2,)) -> 
     plan = Plan(dict.fromkeys(names, shape), (Layer("y", op, tuple(names)),), ("y",))
     quant = {name: Quant(own.scale, own.zero_point) for name, own in zip(names, sources, strict=True)}
     empty: dict[str, np.ndarray] = {}
-    model = integerise(Model(plan, {}, empty, empty, Input("float32", (0.0,), 1.0), {**quant, "y": out}))
+    model = integerise(Model(plan, {}, empty, empty, Input("float32", (0.0,), (1.0,)), {**quant, "y": out}))
     return model, model.layers[0]
 
 
@@ -131,7 +135,7 @@ def test_operations_without_weights_by_hand() -> None:
 
 def test_max_pool_of_a_sensor_ignores_its_padding() -> None:
     plan = chain((1, 1, 2), MaxPool((1, 2), (1, 2), (0, 1, 0, 1)))
-    model = integerise(Model(plan, {}, {}, {}, Input("uint8", (100.0,), 0.5), {}))
+    model = integerise(Model(plan, {}, {}, {}, Input("uint8", (100.0,), (0.5,)), {}))
     assert run(model, np.array([[[[40, 90]]]], np.uint8)).tolist() == [[[[-60, -10]]]]
 
 
@@ -193,7 +197,9 @@ def test_an_int16_sensor_saturates_and_a_float_sensor_is_quantised() -> None:
     model = linear([[1]], [0.25], [0.0], Quant(50.0, 128), "int16")
     assert integerise(model).tensors["x"] == Codes(0.5, 0, -32768, 32667)
     assert run_all(integerise(model), np.array([[-32768], [32767]], np.int16))["x"].tolist() == [[-32768], [32667]]
-    model = replace(model, input=Input("float32", (1.0,), 2.0))  # x = (raw - 1) * 2, code = floor(x / 0.5 + 0.5) + 100
+    model = replace(
+        model, input=Input("float32", (1.0,), (2.0,))
+    )  # x = (raw - 1) * 2, code = floor(x / 0.5 + 0.5) + 100
     raw = np.array([[1.125], [0.875], [1e9], [-1e9]], np.float32)
     assert run_all(integerise(model), raw)["x"].tolist() == [[101], [100], [255], [0]]
 
@@ -298,7 +304,9 @@ def test_what_does_not_fit_is_named() -> None:
     with pytest.raises(UnsupportedError, match="layer l0"):
         integerise(replace(model, quant={"l0": Quant(1e-6, 10)}))
     with pytest.raises(UnsupportedError, match="offset"):
-        integerise(replace(model, input=Input("uint8", (100.0, 0.5), 0.5)))
+        integerise(replace(model, input=Input("uint8", (100.0, 0.5), (0.5, 0.5))))
+    with pytest.raises(UnsupportedError, match="different steps"):
+        integerise(replace(model, input=Input("uint8", (100.0, 100.0), (0.5, 0.25))))
     with pytest.raises(UnsupportedError, match=r"layer l0.*bias"):
         integerise(replace(model, bias={"l0": np.array([3e9], np.float32)}))
     wide = linear([[127] * 600], [0.25], [0.0], Quant(50.0, 10), "int16")
@@ -321,7 +329,7 @@ def test_convolution_against_loops() -> None:
     values = rng.integers(-3, 4, (4, 2, 2, 3)).astype(np.int8)
     raw = rng.integers(0, 256, (1, 4, 5, 6)).astype(np.uint8)
     ones = {"l0": np.full(4, 0.5, np.float32)}
-    sensor = Input("uint8", (3.0, 90.0, 120.0, 255.0), 1.0)
+    sensor = Input("uint8", (3.0, 90.0, 120.0, 255.0), (1.0,) * 4)
     model = Model(chain((4, 5, 6), op), {"l0": Int8(values)}, ones, ones, sensor, {"l0": Quant(20.0, 128)})
     got = run(integerise(model), raw)[0]
     assert got.shape == model.plan.shapes["l0"]

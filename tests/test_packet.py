@@ -165,7 +165,7 @@ def test_groups_are_counted_once() -> None:
 def test_competitors() -> None:
     plan = Plan({"x": (2, 5)}, (Layer("a", Conv(3, (3,), (1,), (1, 1), (1,)), ("x",)),), ("a",))
     values, numbers = np.zeros((3, 2, 3)), np.zeros(3, np.float32)
-    raw = Input("uint8", (0, 0), 1.0)
+    raw = Input("uint8", (0, 0), (1.0, 1.0))
     floating = Model(plan, {"a": Float(values.astype(np.float32))}, {"a": numbers}, {"a": numbers}, raw, {})
     integer = Model(plan, {"a": Int8(values.astype(np.int8))}, {"a": numbers}, {"a": numbers}, raw, {})
     filled = {part: count for part, count in packed_bytes(floating).items() if count}
@@ -173,6 +173,15 @@ def test_competitors() -> None:
     filled = {part: count for part, count in packed_bytes(integer).items() if count}
     assert filled == {"input": 12, "quantise": 10, "int8": 18, "per filter": 21}
     assert equivalents(plan) == {"fp32": 96, "int8": 61}
+
+
+def test_a_step_per_channel_is_counted_where_they_differ_and_on_both_sides() -> None:
+    ticket = CASES["float sensor of different steps"].ticket()
+    alike = replace(ticket, input=replace(ticket.input, step=(0.5, 0.5, 0.5)))
+    assert packed_bytes(compact(ticket))["input"] == 4 * 3 + 4 * 3
+    assert packed_bytes(compact(alike))["input"] == 4 * 3 + 4
+    few, more = (equivalents(one.narrow, one.input) for one in (alike, ticket))
+    assert {name: more[name] - few[name] for name in few} == {"fp32": 8, "int8": 8}
 
 
 def test_equivalents_take_no_memory_for_weights() -> None:

