@@ -55,11 +55,13 @@ class MaskedWeight(nn.Module):
 
     column_axis = 2
     signs: Tensor
+    repeats: Tensor
 
     def __init__(self, signs: np.ndarray, density: float, signed: bool, generator: torch.Generator) -> None:
         super().__init__()
         self.density, self.signed = density, signed
         self.register_buffer("signs", torch.from_numpy(signs.astype(np.float32)))
+        self.register_buffer("repeats", torch.from_numpy(_repeats(signs)))
         start = torch.rand(signs.shape, generator=generator) * (0.1 / sqrt(prod(signs.shape[1:])))
         self.score = nn.Parameter(start)
         self.frozen: Tensor | None = None
@@ -73,17 +75,35 @@ class MaskedWeight(nn.Module):
         """What an integer weight of 1 stands for, per filter: Kaiming's magnitude for k inputs."""
         return torch.full((len(self.score),), sqrt(2 / self.k))
 
+    def ranked(self) -> Tensor:
+        """Scores by which edges compete.
+
+        Edges of one connection with equal signs get equal gradients and would be kept or left together. So the second of
+        them must win by one standard deviation of the filter's scores, the third by two: the connection's score then says
+        how large its weight is (seed signs only), as the nested thresholds of multicoated supermasks do (Okoshi et al., ICML 2022).
+        """
+        if self.score.shape[1] == 1 or self.signed:
+            return self.score
+        spread = self.score.detach().flatten(1).std(1).view(-1, *[1] * (self.score.dim() - 1))
+        return self.score - spread * self.repeats
+
     def forward(self) -> Tensor:
-        kept = _KeepTop.apply(self.score, self.k, self.signed) if self.frozen is None else self.frozen
+        kept = _KeepTop.apply(self.ranked(), self.k, self.signed) if self.frozen is None else self.frozen
         return (self.signs * kept).sum(1) * sqrt(2 / self.k)
 
     def choose(self) -> tuple[np.ndarray, np.ndarray]:
         """Final mask and flips, bool like the scores; the forward pass uses exactly these from now on."""
-        score = self.score.detach().cpu().numpy()
+        score = self.ranked().detach().cpu().numpy()
         mask = keep_top(np.abs(score) if self.signed else score, self.k)
         flips = mask & (score < 0) if self.signed else np.zeros_like(mask)
         self.frozen = torch.from_numpy(mask * np.where(flips, -1.0, 1.0).astype(np.float32)).to(self.score.device)
         return mask, flips
+
+
+def _repeats(signs: np.ndarray) -> np.ndarray:
+    """float32 like `signs`: how many earlier edges of the same connection have the same sign."""
+    earlier = [(signs[:, :edge] == signs[:, edge : edge + 1]).sum(1) for edge in range(signs.shape[1])]
+    return np.stack(earlier, 1).astype(np.float32)
 
 
 class LearnedWeight(nn.Module):

@@ -12,7 +12,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from edgeticket.cells import keep_top  # noqa: E402
+from edgeticket.cells import MaskedWeight, keep_top  # noqa: E402
 from edgeticket.compact import compact, masked, prove  # noqa: E402
 from edgeticket.data import Data, load  # noqa: E402
 from edgeticket.errors import EdgeTicketError, InsufficientDataError, UsageError  # noqa: E402
@@ -147,6 +147,16 @@ def test_masked_signs_are_the_generators(digits: Data) -> None:
     for name in ("conv1", "conv2"):
         signs = model.weights[name].edge_signs()  # type: ignore[union-attr]
         assert (net.cell(name).weight.signs.numpy() == signs).all()
+
+
+def test_equal_edges_do_not_stand_or_fall_together() -> None:
+    """The second edge of one sign competes a standard deviation lower."""
+    signs = np.array([[[1, -1, 1], [1, -1, -1], [-1, -1, 1]]], np.int8)  # [filter, edge, input]
+    weight = MaskedWeight(signs, 1 / 3, False, torch.Generator().manual_seed(0))
+    assert weight.repeats[0].tolist() == [[0, 0, 0], [1, 1, 0], [0, 2, 1]]
+    weight.score.data = torch.tensor([[[3.0, 2.0, 0.0], [3.0, 2.0, 0.0], [-3.0, 2.0, 0.0]]])
+    mask, _ = weight.choose()
+    assert mask[0].tolist() == [[True, True, False], [True, False, False], [False, False, False]]
 
 
 def test_keep_top_breaks_ties_by_the_lowest_index() -> None:
