@@ -25,12 +25,6 @@ class UsageError(EdgeTicketError):
     exit_code = 2
 
 
-class BudgetError(EdgeTicketError):
-    """The result does not fit the device budget."""
-
-    exit_code = 3
-
-
 class EquivalenceError(EdgeTicketError):
     """A step does not compute what the step before it computes."""
 

@@ -135,6 +135,5 @@ def format_option(command: Callable[..., Any]) -> Callable[..., Any]:
 def main() -> None:
     """Find sparse subnetworks of random networks and ship them to devices.
 
-    Exit codes: 0 done, 1 error, 2 usage, 3 budget not met, 4 equivalence failed, 5 unsupported network, 6 too few data,
-    130 interrupted.
+    Exit codes: 0 done, 1 error, 2 usage, 4 equivalence failed, 5 unsupported network, 6 too few data, 130 interrupted.
     """
