@@ -50,7 +50,7 @@ class Link:
         if self.measured is None:
             return ""
         sense = "at least" if self.unit == AGREEMENT else "at most"
-        return f": {self.measured:.3g} {self.unit}, {sense} {self.allowed:.3g}, n = {self.examples:,}"
+        return f": {self.measured:.4g} {self.unit}, {sense} {self.allowed:.4g}, n = {self.examples:,}"
 
 
 @dataclass(frozen=True)
