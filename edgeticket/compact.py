@@ -154,7 +154,7 @@ def _widened(plan: Plan, extra: Mapping[str, int]) -> tuple[Plan, dict[str, np.n
 
 def _used(ticket: Ticket) -> np.ndarray:
     """bool per channel id: some filter reads it, or it is an output. Depthwise filters pass a channel on, no more."""
-    used = np.zeros(1 + max(int(group.ids.max()) for group in ticket.plan.groups.values()), bool)
+    used = np.zeros(ticket.plan.channel_ids, bool)
     for name in ticket.plan.outputs:
         used[ticket.plan.channels[name]] = True
     for layer in ticket.plan.weighted():

@@ -163,9 +163,14 @@ class Plan:
         """Every channel id in one group, named after the first layer that makes it. Inputs included, as fixed."""
         return self._coupling[1]
 
+    @property
+    def channel_ids(self) -> int:
+        """One more than the largest channel id."""
+        return 1 + max(int(group.ids.max()) for group in self.groups.values())
+
     def alive(self, kept: Kept) -> dict[str, np.ndarray]:
         """bool per channel of every tensor."""
-        flat = np.ones(1 + max(int(ids.max()) for ids in self.channels.values()), bool)
+        flat = np.ones(self.channel_ids, bool)
         for name, mask in kept.items():
             flat[self.groups[name].ids] = mask
         return {name: flat[ids] for name, ids in self.channels.items()}

@@ -1,7 +1,5 @@
 """Fully connected layers with ReLU, then a linear classifier: `mlp:128,64`."""
 
-from math import prod
-
 from edgeticket.ops import Flatten, Layer, Linear, Shape
 from edgeticket.plan import Plan
 
@@ -11,7 +9,7 @@ DEFAULT = (128, 64)
 def plan(*widths: int, input: Shape, classes: int) -> Plan:
     """Any input; more than one dimension is flattened first."""
     layers, last = [], "input"
-    if len(input) > 1 and prod(input) > 0:
+    if len(input) > 1:
         layers.append(Layer("flatten", Flatten(), (last,)))
         last = "flatten"
     for i, width in enumerate(widths or DEFAULT):

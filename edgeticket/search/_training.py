@@ -111,7 +111,7 @@ def train(job: Job, checkpoint: Checkpoint) -> None:
     """
     net = job.net.to(job.device)
     optimizer = _optimizer(job)
-    run = _Run(job, optimizer, np.zeros(1 + max(int(g.ids.max()) for g in net.wide.groups.values())))
+    run = _Run(job, optimizer, np.zeros(net.wide.channel_ids))
     if job.phase in checkpoint.phases:
         run.restore(checkpoint.phases[job.phase])
     x, y = _tensors(job, job.train)
