@@ -105,7 +105,8 @@ def describe_text(told: Mapping[str, Any]) -> str:
         ["input", _input_text(told["input"])],
         [
             "kept",
-            f"{total['kept']:,} weights = {total['density']:.2%} of the narrow, {total['kept_of_wide']:.2%} of the wide network",
+            f"{total['kept']:,} weights = {total['density']:.2%} of the narrow, {total['kept_of_wide']:.2%} of the wide network"
+            + (", every edge of a connection counted" if any(row["edges"] > 1 for row in told["layers"]) else ""),
         ],
         [
             "learned",

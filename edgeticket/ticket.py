@@ -92,9 +92,9 @@ class Ticket:
         """The file. Raises TicketError where it would be larger than a reader takes."""
         return encode(self._header(), self._tensors())
 
-    def write(self, path: Path) -> None:
+    def write(self, path: str | Path) -> None:
         """Whole or not at all. Raises EdgeTicketError where the system refuses, or as `to_bytes`."""
-        write_atomic(path, self.to_bytes())
+        write_atomic(Path(path), self.to_bytes())
 
     def _header(self) -> dict[str, Any]:
         return {
@@ -120,8 +120,9 @@ class Ticket:
         return {name: np.ascontiguousarray(array) for name, array in tensors.items()}
 
 
-def read_ticket(path: Path) -> Ticket:
+def read_ticket(path: str | Path) -> Ticket:
     """Read a ticket file. Raises TicketError for anything that is not exactly what writing it would give."""
+    path = Path(path)
     try:
         if path.stat().st_size > MAX_FILE:
             raise TicketError(f"{path}: larger than {MAX_FILE} bytes: not a ticket")

@@ -42,6 +42,16 @@ def test_command_lines_parse(line: str) -> None:
     command.make_context(name, arguments)
 
 
+def test_the_python_example_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    pytest.importorskip("torch")
+    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(example, "README.md", "exec"), {})  # noqa: S102 (our own README)
+    assert "digits.onnx" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("link", re.findall(r"\]\((?!http)([^)]+)\)", README))
 def test_files_that_the_readme_links_exist(link: str) -> None:
     assert (ROOT / link).exists()
