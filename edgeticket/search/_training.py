@@ -74,7 +74,7 @@ class Checkpoint:
         """Raises EdgeTicketError when the file is damaged or belongs to another search."""
         assert self.path is not None
         try:
-            content = torch.load(self.path, weights_only=True)
+            content = torch.load(self.path, weights_only=True, map_location="cpu")
             key, phases = content["key"], content["phases"]
         except Exception as error:  # torch raises many types, with texts of many lines
             raise EdgeTicketError(
