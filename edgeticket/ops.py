@@ -164,7 +164,9 @@ def out_shape(op: Op, inputs: list[Shape]) -> Shape:
 def _window_shape(size: Shape, kernel: Shape, stride: Shape, pad: Shape, dilation: Shape) -> Shape:
     n = len(size)
     if n not in (1, 2) or not len(kernel) == len(stride) == len(dilation) == n or len(pad) != 2 * n:
-        raise UnsupportedError(f"a kernel of {len(kernel)} dimensions over an input of {n}")
+        raise UnsupportedError(
+            f"a kernel of {len(kernel)} dimensions over an input of {n}: flat features need mlp, series and images the right --layout"
+        )
     if min(kernel) < 1 or min(stride) < 1 or min(dilation) < 1 or min(pad) < 0:
         raise UnsupportedError("kernel, stride and dilation are at least 1, pad at least 0")
     span = tuple(dilation[i] * (kernel[i] - 1) + 1 for i in range(n))

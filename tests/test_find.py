@@ -12,12 +12,13 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from edgeticket.cells import MaskedWeight, keep_top  # noqa: E402
+from edgeticket.cells import Cell, LearnedWeight, MaskedWeight, keep_top  # noqa: E402
 from edgeticket.compact import compact, masked, prove  # noqa: E402
 from edgeticket.data import Data, load  # noqa: E402
 from edgeticket.errors import EdgeTicketError, InsufficientDataError, UsageError  # noqa: E402
 from edgeticket.find import find, network_plan  # noqa: E402
 from edgeticket.masked import Choices, MaskedNet  # noqa: E402
+from edgeticket.ops import Layer, conv  # noqa: E402
 from edgeticket.settings import Settings  # noqa: E402
 from edgeticket.ticket import parse_ticket  # noqa: E402
 
@@ -152,11 +153,37 @@ def test_masked_signs_are_the_generators(digits: Data) -> None:
 def test_equal_edges_do_not_stand_or_fall_together() -> None:
     """The second edge of one sign competes a standard deviation lower."""
     signs = np.array([[[1, -1, 1], [1, -1, -1], [-1, -1, 1]]], np.int8)  # [filter, edge, input]
-    weight = MaskedWeight(signs, 1 / 3, False, torch.Generator().manual_seed(0))
+    weight = MaskedWeight(signs, 2 / 9, False, torch.Generator().manual_seed(0))
     assert weight.repeats[0].tolist() == [[0, 0, 0], [1, 1, 0], [0, 2, 1]]
     weight.score.data = torch.tensor([[[3.0, 2.0, 0.0], [3.0, 2.0, 0.0], [-3.0, 2.0, 0.0]]])
     mask, _ = weight.choose()
-    assert mask[0].tolist() == [[True, True, False], [True, False, False], [False, False, False]]
+    assert mask[0].tolist() == [[True, True, False], [False, False, False], [False, False, False]]
+
+
+@pytest.mark.parametrize(("edges", "signed"), [(1, False), (3, False), (1, True)])
+def test_the_final_choice_is_what_was_trained(edges: int, signed: bool) -> None:
+    rng = np.random.default_rng(0)
+    signs = rng.choice([-1, 1], (4, edges, 5, 3, 3)).astype(np.int8)
+    weight = MaskedWeight(signs, 0.3, signed, torch.Generator().manual_seed(0))
+    weight.score.data = torch.from_numpy(rng.normal(size=signs.shape).astype(np.float32))
+    trained = weight().detach()
+    mask, flips = weight.choose()
+    assert torch.equal(weight(), trained)
+    chosen = (signs * mask * np.where(flips, -1, 1)).sum(1)
+    assert np.allclose(trained.numpy(), chosen * weight.unit().numpy()[:, None, None, None])
+
+
+@pytest.mark.parametrize("norm", [True, False])
+def test_the_gate_gradient_is_that_of_a_gate(norm: bool) -> None:
+    weight = LearnedWeight((4, 3, 3, 3), False, torch.Generator().manual_seed(0))
+    cell = Cell(Layer("c", conv(4, norm=norm), ("x",)), weight)
+    for parameter in cell.parameters():
+        parameter.data += 0.3
+    gate = torch.ones(4, requires_grad=True)
+    x = torch.randn(8, 3, 6, 6, generator=torch.Generator().manual_seed(1))
+    (cell(x) * gate.view(-1, 1, 1)).square().mean().backward()
+    assert gate.grad is not None
+    assert torch.allclose(cell.gate_gradient(), gate.grad, rtol=1e-4, atol=1e-5)
 
 
 def test_keep_top_breaks_ties_by_the_lowest_index() -> None:
@@ -183,6 +210,23 @@ def test_interrupted_and_resumed_is_the_same_file(digits: Data, keep: float, tmp
     assert [r.accuracy for r in resumed.results] == [r.accuracy for r in whole.results]
     finished = find(plan, digits, settings, float_control=True, checkpoint=path)
     assert finished.results[0].seconds > resumed.results[0].seconds / 2  # what the stopped processes spent counts
+
+
+@pytest.mark.parametrize("stop", [1, 3, 5, 6, 8])
+def test_resuming_while_channels_leave_is_the_same_file(digits: Data, stop: int, tmp_path) -> None:
+    """They leave at steps 5 to 7 here; what the gates' gradients have added up by then is part of the checkpoint."""
+    plan, settings = network_plan("conv:32,32,32", digits), replace(QUICK, keep=0.25, epochs=3, batch=32)
+    whole = find(plan, digits, settings, control=False)
+    path = tmp_path / "a.checkpoint"
+
+    def interrupt(progress) -> None:
+        if progress.step == stop:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        find(plan, digits, settings, control=False, checkpoint=path, report=interrupt)
+    resumed = find(plan, digits, settings, control=False, checkpoint=path)
+    assert resumed.ticket.to_bytes() == whole.ticket.to_bytes()
 
 
 def test_checkpoint_of_another_search_is_refused(digits: Data, tmp_path) -> None:

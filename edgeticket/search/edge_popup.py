@@ -12,7 +12,7 @@ import numpy as np
 from edgeticket.masked import MaskedNet
 from edgeticket.plan import Kept
 from edgeticket.search._training import Checkpoint, Job, train
-from edgeticket.settings import Settings
+from edgeticket.settings import Settings, rounded
 
 SHRINK_AT = (0.05, 0.0625, 0.075)  # of the steps; the width falls by the same factor each time
 DECAY = 1e-4
@@ -43,7 +43,7 @@ def _keep_best(net: MaskedNet, importance: np.ndarray, final: dict[str, int], sh
     kept = {}
     for name, old in net.kept.items():
         size, target = len(old), final[name]
-        width = target if share == 1 else max(target, round(size * (target / size) ** share / align) * align)
+        width = target if share == 1 else max(target, rounded(size * (target / size) ** share / align) * align)
         score = np.where(old, importance[net.wide.groups[name].ids], -1.0)
         kept[name] = np.zeros(size, bool)
         kept[name][np.argsort(-score, kind="stable")[: min(width, int(old.sum()))]] = True
