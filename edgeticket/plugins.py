@@ -46,18 +46,21 @@ def names(kind: str) -> list[str]:
 
 
 def load(kind: str, name_or_path: str) -> ModuleType:
-    """The plug-in module. Raises PluginError when it is unknown, cannot be imported, or lacks a required name."""
+    """The plug-in module; a name may have hyphens for the underscores of its file (ds-cnn is ds_cnn.py).
+
+    Raises PluginError when it is unknown, cannot be imported, or lacks a required name.
+    """
     wanted = _kind(kind)
     path = Path(name_or_path)
     if path.suffix == ".py":
         return _checked(_import_file(wanted, path), wanted, str(path))
-    known = names(kind)
-    if name_or_path not in known:
+    known, name = names(kind), name_or_path.replace("-", "_")
+    if name not in known:
         raise PluginError(
             f"{wanted.word} {name_or_path!r} is unknown: take one of {', '.join(known) or '(none)'}, "
             "or give the path to a .py file"
         )
-    module = f"{wanted.package}.{wanted.prefix}{name_or_path}"
+    module = f"{wanted.package}.{wanted.prefix}{name}"
     file = ROOT.joinpath(*module.split(".")).with_suffix(".py")
     try:
         return _checked(import_module(module), wanted, str(file))

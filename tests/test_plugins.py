@@ -64,6 +64,14 @@ def test_a_name_cannot_leave_the_folder():
         plugins.load("targets", "../on_cpu")
 
 
+def test_hyphens_of_a_name_are_underscores_of_its_file():
+    assert plugins.load("architectures", "ds-cnn") is plugins.load("architectures", "ds_cnn")
+    with pytest.raises(PluginError, match="'ds--cnn' is unknown"):
+        plugins.load("architectures", "ds--cnn")
+    with pytest.raises(PluginError, match="'-layers' is unknown"):
+        plugins.load("architectures", "-layers")
+
+
 def test_missing_names_are_named(tmp_path):
     path = tmp_path / "to_x.py"
     path.write_text("SUFFIX = '.x'\n")
