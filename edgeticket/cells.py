@@ -14,17 +14,27 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edgeticket.ops import Conv, Layer, Linear
+from edgeticket.ops import ConvTranspose, Layer, Linear, Shape, Weighted, leak
 from edgeticket.settings import rounded
 
 ACTIVATIONS = {
     "none": lambda x: x,
     "relu": F.relu,
     "relu6": F.relu6,
-    "leaky_relu": F.leaky_relu,
+    "hard_swish": F.hardswish,
+    "hard_sigmoid": F.hardsigmoid,
+    "silu": F.silu,
     "sigmoid": torch.sigmoid,
     "tanh": torch.tanh,
+    "gelu": F.gelu,
 }
+FIRST_SLOPE = 0.25  # of a PRelu, He et al., arXiv 1502.01852
+
+
+def activate(kind: str, x: Tensor) -> Tensor:
+    """The activations of `ops.ACTIVATIONS`."""
+    slope = leak(kind)
+    return ACTIVATIONS[kind](x) if slope is None else F.leaky_relu(x, slope)
 
 
 class _KeepTop(torch.autograd.Function):
@@ -136,11 +146,11 @@ class LearnedWeight(nn.Module):
 
 
 class Cell(nn.Module):
-    """A Conv or Linear with its norm (or bias) and activation."""
+    """A Conv, ConvTranspose or Linear with its norm (or bias) and activation."""
 
     def __init__(self, layer: Layer, weight: MaskedWeight | LearnedWeight) -> None:
         super().__init__()
-        assert isinstance(layer.op, Conv | Linear)
+        assert isinstance(layer.op, Weighted)
         self.op, self.weight = layer.op, weight
         # A masked layer is always normalised while it is searched: both fold into one scale and one bias per filter.
         self.norm = Norm(layer.op.out) if layer.op.norm or isinstance(weight, MaskedWeight) else None
@@ -152,7 +162,7 @@ class Cell(nn.Module):
             y = self.norm(y)
         elif self.bias is not None:
             y = y + self.bias.view(-1, *[1] * (y.dim() - 2))
-        return ACTIVATIONS[self.op.activation](y)
+        return activate(self.op.activation, y)
 
     def fold(self) -> tuple[np.ndarray, np.ndarray]:
         """float32 scale of the integer (or float) weights, and bias, per filter."""
@@ -169,9 +179,17 @@ class Cell(nn.Module):
             assert self.bias is not None
             self.bias.data = shift
             return
-        self.norm.mean.zero_()
-        self.norm.variance.fill_(1 - self.norm.epsilon)
-        self.norm.weight.data, self.norm.bias.data = gain, shift
+        self.norm.unfold(gain, shift)
+
+    def rescale(self, factor: Tensor, shift: Tensor) -> None:
+        """Make outputs y into factor * y + shift, where no activation follows; factor > 0 leaves int8 codes as they are."""
+        if self.norm is not None:
+            self.norm.weight.data, self.norm.bias.data = self.norm.weight * factor, self.norm.bias * factor + shift
+            return
+        assert isinstance(self.weight, LearnedWeight)
+        assert self.bias is not None
+        self.weight.weight.data = self.weight.weight * factor.view(-1, *[1] * (self.weight.weight.dim() - 1))
+        self.bias.data = self.bias * factor + shift
 
     def gate_gradient(self) -> Tensor:
         """dLoss/dgate per filter, for a gate of 1 on the filter's output (Molchanov et al., CVPR 2019, arXiv 1906.10771)."""
@@ -187,19 +205,23 @@ class Cell(nn.Module):
     def take(self, rows: Tensor, columns: Tensor, momentum: Mapping[Tensor, dict[str, Any]]) -> None:
         """Keep these filters and inputs, in every parameter, buffer and momentum."""
         for module in (self.weight, self.norm, self):
-            if module is None:
-                continue
-            axis = module.column_axis if isinstance(module, MaskedWeight | LearnedWeight) else None
+            if module is not None:
+                narrow(module, rows, columns, momentum)
 
-            def part(values: Tensor, axis: int | None = axis) -> Tensor:
-                values = values.index_select(0, rows)
-                return values if axis is None else values.index_select(axis, columns)
 
-            for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
-                tensor.data, tensor.grad = part(tensor.data), None
-                state = momentum.get(tensor, {})
-                if state.get("momentum_buffer") is not None:
-                    state["momentum_buffer"] = part(state["momentum_buffer"])
+def narrow(module: nn.Module, rows: Tensor, columns: Tensor | None, momentum: Mapping[Tensor, dict[str, Any]]) -> None:
+    """Keep `rows` of axis 0, and `columns` of a weight's input axis, in every parameter, buffer and momentum of a module."""
+    axis = module.column_axis if isinstance(module, MaskedWeight | LearnedWeight) else None
+
+    def part(values: Tensor) -> Tensor:
+        values = values.index_select(0, rows)
+        return values if axis is None or columns is None else values.index_select(axis, columns)
+
+    for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
+        tensor.data, tensor.grad = part(tensor.data), None
+        state = momentum.get(tensor, {})
+        if state.get("momentum_buffer") is not None:
+            state["momentum_buffer"] = part(state["momentum_buffer"])
 
 
 def _gradient(parameter: nn.Parameter) -> Tensor:
@@ -234,13 +256,43 @@ class Norm(nn.Module):
         gain = self.weight.detach().double() / (self.variance.double() + self.epsilon).sqrt()
         return gain, self.bias.detach().double() - self.mean.double() * gain
 
+    def unfold(self, gain: Tensor, shift: Tensor) -> None:
+        """Inverse of `affine`."""
+        self.mean.zero_()
+        self.variance.fill_(1 - self.epsilon)
+        self.weight.data, self.bias.data = gain, shift
 
-def _multiply(op: Conv | Linear, x: Tensor, weight: Tensor) -> Tensor:
+
+class Slope(nn.Module):
+    """What a PRelu multiplies negative values with, per channel."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.slope = nn.Parameter(torch.full((channels,), FIRST_SLOPE))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.prelu(x, self.slope)
+
+
+def _multiply(op: Weighted, x: Tensor, weight: Tensor) -> Tensor:
     if isinstance(op, Linear):
         return F.linear(x, weight)
     n = len(op.kernel)
+    if isinstance(op, ConvTranspose):
+        transposed = F.conv_transpose1d if n == 1 else F.conv_transpose2d
+        # Padding cuts a transposed convolution's result; what is uneven of it is cut afterwards.
+        even = tuple(min(op.pad[i], op.pad[n + i]) for i in range(n))
+        y = transposed(x, weight.transpose(0, 1), None, op.stride, even, op.out_pad)
+        cut = [(op.pad[i] - even[i], y.shape[2 + i] - (op.pad[n + i] - even[i])) for i in range(n)]
+        return y[(slice(None), slice(None), *(slice(*ends) for ends in cut))]
     pad = op.pad[:n]
     if op.pad[n:] != pad:
-        x, pad = F.pad(x, [p for i in reversed(range(n)) for p in (op.pad[i], op.pad[n + i])]), (0,) * n
+        x, pad = F.pad(x, torch_pad(op.pad)), (0,) * n
     function = F.conv1d if n == 1 else F.conv2d
     return function(x, weight, None, op.stride, pad, op.dilation, op.groups)
+
+
+def torch_pad(pad: Shape) -> list[int]:
+    """From ONNX's order to torch's: the last direction first, begin and end of each together."""
+    n = len(pad) // 2
+    return [p for i in reversed(range(n)) for p in (pad[i], pad[n + i])]

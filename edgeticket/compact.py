@@ -8,11 +8,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from edgeticket.model import Int8, Model, Signs, Weights
-from edgeticket.ops import Conv, Flatten
-from edgeticket.plan import Plan
-from edgeticket.reference import require_equal, run
+from edgeticket.model import Int8, Model, Raw, Signs, Weights
+from edgeticket.ops import Add, DepthToSpace, Flatten, Gather, Mul, Reshape, SpaceToDepth
+from edgeticket.plan import Kept, Plan
+from edgeticket.reference import require_equal, run_outputs
 from edgeticket.ticket import Ticket
+
+_UNPADDED = (Flatten, Reshape, Gather, DepthToSpace, SpaceToDepth)  # a channel more would move the others
 
 
 def compact(ticket: Ticket) -> Model:
@@ -25,7 +27,12 @@ def compact(ticket: Ticket) -> Model:
         elif name in ticket.masks:
             rows, columns = ticket.plan.rows_columns(layer, ticket.kept)
             weights[name] = Signs(ticket.seed, index, ticket.masks[name], rows, columns, ticket.flips.get(name))
-    return Model(ticket.narrow, weights, ticket.scale, ticket.bias, ticket.input, ticket.quant, ticket.task)
+    return _model(ticket, ticket.narrow, weights, ticket.scale, ticket.bias, ticket.slope)
+
+
+def _model(ticket: Ticket, plan: Plan, weights: Mapping[str, Weights], *channels: Mapping[str, np.ndarray]) -> Model:
+    scale, bias, slope = channels
+    return Model(plan, weights, scale, bias, ticket.inputs, ticket.quant, ticket.task, slope)
 
 
 def masked(ticket: Ticket) -> Model:
@@ -44,29 +51,36 @@ def zeroed(ticket: Ticket) -> Model:
 def _wide(ticket: Ticket, fill: int) -> Model:
     """What was removed holds `fill` everywhere."""
     weights: dict[str, Weights] = {}
-    scale, bias = {}, {}
-    for index, layer in enumerate(ticket.plan.layers):
+    plan, alive = ticket.plan, ticket.plan.alive(ticket.kept)
+    for index, layer in enumerate(plan.layers):
         name = layer.name
-        if name not in ticket.scale:
+        if name not in ticket.masks and name not in ticket.learned:
             continue
-        rows, columns = ticket.plan.rows_columns(layer, ticket.kept)
-        filters, inputs, *kernel = ticket.plan.weight_shape(layer)
+        rows, columns = plan.rows_columns(layer, ticket.kept)
+        filters, inputs, *kernel = plan.weight_shape(layer)
         if name in ticket.learned:
             weights[name] = Int8(_spread(ticket.learned[name], (filters, inputs, *kernel), rows, 1, columns, fill))
-        else:
-            shape = (filters, ticket.edges[name], inputs, *kernel)
-            mask = _spread(ticket.masks[name], shape, rows, 2, columns, fill)
-            flips = _spread(ticket.flips[name], shape, rows, 2, columns, fill) & mask if name in ticket.flips else None
-            weights[name] = Signs(ticket.seed, index, mask, np.arange(filters), np.arange(inputs), flips)
-        scale[name] = _spread(ticket.scale[name], (filters,), rows, fill=fill)
-        bias[name] = _spread(ticket.bias[name], (filters,), rows, fill=fill)
-    return Model(ticket.plan, weights, scale, bias, ticket.input, ticket.quant, ticket.task)
+            continue
+        shape = (filters, ticket.edges[name], inputs, *kernel)
+        mask = _spread(ticket.masks[name], shape, rows, 2, columns, fill)
+        flips = _spread(ticket.flips[name], shape, rows, 2, columns, fill) & mask if name in ticket.flips else None
+        weights[name] = Signs(ticket.seed, index, mask, np.arange(filters), np.arange(inputs), flips)
+    channels = (
+        {
+            name: _spread(values, (plan.shapes[name][0],), np.flatnonzero(alive[name]), fill=fill)
+            for name, values in kind.items()
+        }
+        for kind in (ticket.scale, ticket.bias, ticket.slope)
+    )
+    return _model(ticket, plan, weights, *channels)
 
 
-def prove(ticket: Ticket, raw: np.ndarray) -> float:
+def prove(ticket: Ticket, raw: Raw) -> float:
     """Largest difference between the compacted and the masked wide network; raises EquivalenceError beyond 1e-9."""
-    wide = run(masked(ticket), raw, gates=ticket.plan.alive(ticket.kept))
-    return require_equal("compact against the masked wide network", run(compact(ticket), raw), wide, 1e-9)
+    wide = run_outputs(masked(ticket), raw, gates=ticket.plan.alive(ticket.kept))
+    made = run_outputs(compact(ticket), raw)
+    what = "compact against the masked wide network"
+    return max(require_equal(what, a, b, 1e-9) for a, b in zip(made, wide, strict=True))
 
 
 def remove_dead(ticket: Ticket) -> Ticket:
@@ -77,26 +91,31 @@ def remove_dead(ticket: Ticket) -> Ticket:
         for name, mask in ticket.kept.items():
             group = ticket.plan.groups[name]
             kept[name] = mask if group.fixed else mask & used[group.ids]
+        kept = ticket.plan.fill(kept, ticket.kept)
         if all((kept[name] == ticket.kept[name]).all() for name in kept):
             return ticket
         ticket = restrict(ticket, kept)
 
 
-def restrict(ticket: Ticket, kept: Mapping[str, np.ndarray]) -> Ticket:
+def restrict(ticket: Ticket, kept: Kept) -> Ticket:
     """The ticket with fewer channels, its other choices as they were."""
-    masks, flips, learned, scale, bias = {}, {}, {}, {}, {}
+    masks, flips, learned = {}, {}, {}
     for layer in ticket.plan.weighted():
         name = layer.name
         (old_rows, old_columns), (rows, columns) = (ticket.plan.rows_columns(layer, k) for k in (ticket.kept, kept))
         rows, columns = np.isin(old_rows, rows), np.isin(old_columns, columns)
-        scale[name], bias[name] = ticket.scale[name][rows], ticket.bias[name][rows]
         if name in ticket.learned:
             learned[name] = ticket.learned[name][rows][:, columns]
         else:
             masks[name] = ticket.masks[name][rows][:, :, columns]
         if name in ticket.flips:
             flips[name] = ticket.flips[name][rows][:, :, columns]
-    return replace(ticket, kept=kept, masks=masks, flips=flips, learned=learned, scale=scale, bias=bias)
+    before, after = ticket.plan.alive(ticket.kept), ticket.plan.alive(kept)
+    scale, bias, slope = (
+        {name: values[after[name][before[name]]] for name, values in kind.items()}
+        for kind in (ticket.scale, ticket.bias, ticket.slope)
+    )
+    return replace(ticket, kept=kept, masks=masks, flips=flips, learned=learned, scale=scale, bias=bias, slope=slope)
 
 
 def align(model: Model, multiple: int) -> Model:
@@ -107,14 +126,12 @@ def align(model: Model, multiple: int) -> Model:
     extra = {
         name: -len(group.ids) % multiple for name, group in model.plan.groups.items() if _may_pad(model.plan, name)
     }
-    plan, alive = _widened(model.plan, extra)
+    plan = _widened(model.plan, extra)
     weights: dict[str, Weights] = {}
-    scale, bias = {}, {}
     for layer in model.plan.weighted():
         name, old = layer.name, model.weights[layer.name]
-        rows = alive[layer.name]
-        grouped = isinstance(layer.op, Conv) and layer.op.groups > 1
-        columns = np.arange(model.plan.weight_shape(layer)[1]) if grouped else alive[layer.inputs[0]]
+        own_filters, own_inputs, *_ = model.plan.weight_shape(layer)
+        rows, columns = np.arange(own_filters), np.arange(own_inputs)  # the layer's own come first
         filters, inputs, *kernel = plan.weight_shape(plan[name])
         if isinstance(old, Signs):
             shape = (filters, old.mask.shape[1], inputs, *kernel)
@@ -127,9 +144,14 @@ def align(model: Model, multiple: int) -> Model:
             weights[name] = replace(old, mask=mask, flips=flips, rows=wide[0], columns=wide[1])
         else:
             weights[name] = replace(old, values=_spread(old.values, (filters, inputs, *kernel), rows, 1, columns, 0))
-        scale[name] = _spread(model.scale[name], (filters,), rows)
-        bias[name] = _spread(model.bias[name], (filters,), rows, fill=0)
-    return replace(model, plan=plan, weights=weights, scale=scale, bias=bias)
+    scale, bias, slope = (
+        {
+            name: _spread(values, (plan.shapes[name][0],), np.arange(len(values)), fill=fill)
+            for name, values in kind.items()
+        }
+        for kind, fill in ((model.scale, 1), (model.bias, 0), (model.slope, 0))
+    )
+    return replace(model, plan=plan, weights=weights, scale=scale, bias=bias, slope=slope)
 
 
 def _may_pad(plan: Plan, group: str) -> bool:
@@ -138,18 +160,18 @@ def _may_pad(plan: Plan, group: str) -> bool:
     ids = plan.groups[group].ids
     for layer in plan.layers:
         touched = [name for name in (layer.name, *layer.inputs) if np.isin(plan.channels[name], ids).any()]
-        whole = all(len(plan.channels[name]) == len(ids) for name in touched)
-        if touched and (not whole or isinstance(layer.op, Flatten) or getattr(layer.op, "groups", 1) > 1):
+        joined = [layer.name] if isinstance(layer.op, Add | Mul) else []  # one channel may be broadcast to all
+        whole = all(len(plan.channels[name]) == len(ids) for name in touched + joined)
+        if touched and (not whole or isinstance(layer.op, _UNPADDED) or getattr(layer.op, "groups", 1) > 1):
             return False
     return True
 
 
-def _widened(plan: Plan, extra: Mapping[str, int]) -> tuple[Plan, dict[str, np.ndarray]]:
-    """The padded plan, and where each tensor's own channels are in it: first."""
+def _widened(plan: Plan, extra: Mapping[str, int]) -> Plan:
+    """The padded plan."""
     owner = {int(i): name for name, group in plan.groups.items() for i in group.ids}
     grow = {layer.name: extra.get(owner[int(plan.channels[layer.name][0])], 0) for layer in plan.weighted()}
-    layers = tuple(layer.wider(grow.get(layer.name, 0)) for layer in plan.layers)
-    return Plan(plan.inputs, layers, plan.outputs), {name: np.arange(len(ids)) for name, ids in plan.channels.items()}
+    return replace(plan, layers=tuple(layer.wider(grow.get(layer.name, 0)) for layer in plan.layers))
 
 
 def _used(ticket: Ticket) -> np.ndarray:
@@ -158,7 +180,7 @@ def _used(ticket: Ticket) -> np.ndarray:
     for name in ticket.plan.outputs:
         used[ticket.plan.channels[name]] = True
     for layer in ticket.plan.weighted():
-        if isinstance(layer.op, Conv) and layer.op.groups > 1:
+        if ticket.plan.depthwise(layer):
             continue
         _, columns = ticket.plan.rows_columns(layer, ticket.kept)
         values = ticket.learned.get(layer.name)

@@ -9,22 +9,32 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edgeticket.cells import ACTIVATIONS, Cell, LearnedWeight, MaskedWeight
-from edgeticket.model import Signs
+from edgeticket.cells import Cell, LearnedWeight, MaskedWeight, Norm, Slope, activate, narrow, torch_pad
+from edgeticket.model import Raw, Signs
 from edgeticket.ops import (
     Activation,
     Add,
-    AveragePool,
     Concat,
-    Conv,
+    DepthToSpace,
     Flatten,
+    Gather,
     GlobalAveragePool,
     Layer,
-    Linear,
+    Layout,
     MaxPool,
     Mul,
+    Op,
+    Pad,
+    Pool,
+    PRelu,
+    Reshape,
+    Resize,
+    Shape,
+    Weighted,
 )
+from edgeticket.ops import Norm as NormOp
 from edgeticket.plan import Kept, Plan
+from edgeticket.reference import feed
 from edgeticket.ticket import Input, Ticket
 
 
@@ -44,13 +54,18 @@ class MaskedNet(nn.Module):
 
     def __init__(self, plan: Plan, seed: int, choices: Choices) -> None:
         super().__init__()
-        self.wide, self.seed, self.choices = plan, seed, choices
+        self.wide, self.seed, self.choices, self._narrow = plan, seed, choices, plan
         self.kept: dict[str, np.ndarray] = {
             name: np.ones(len(group.ids), bool) for name, group in plan.groups.items() if not group.fixed
         }
         generator = torch.Generator().manual_seed(seed % (1 << 63))
         self.names = [layer.name for layer in plan.weighted()]
         self.cells = nn.ModuleList(Cell(layer, self._weight(layer, generator)) for layer in plan.weighted())
+        # Other layers that learn a value per channel.
+        self.others = [layer.name for layer in plan.layers if isinstance(layer.op, NormOp | PRelu)]
+        self.per_channel = nn.ModuleList(
+            (Norm if isinstance(plan[name].op, NormOp) else Slope)(plan.shapes[name][0]) for name in self.others
+        )
 
     def _weight(self, layer: Layer, generator: torch.Generator) -> MaskedWeight | LearnedWeight:
         filters, inputs, *kernel = self.wide.weight_shape(layer)
@@ -64,23 +79,62 @@ class MaskedNet(nn.Module):
     @property
     def plan(self) -> Plan:
         """What is left of the wide plan."""
-        return self.wide.narrow(self.kept)
+        return self._narrow
 
     def cell(self, name: str) -> Cell:
         cell = self.cells[self.names.index(name)]
         assert isinstance(cell, Cell)
         return cell
 
-    def forward(self, x: Tensor) -> Tensor:
-        (name,) = self.wide.inputs
-        tensors = {name: x}
-        for layer in self.wide.layers:
-            inputs = [tensors[name] for name in layer.inputs]
-            if isinstance(layer.op, Conv | Linear):
-                tensors[layer.name] = self.cell(layer.name)(inputs[0])
+    def norm(self, name: str) -> Norm:
+        """The module of a Norm layer."""
+        found = self.per_channel[self.others.index(name)]
+        assert isinstance(found, Norm)
+        return found
+
+    def slope(self, name: str) -> nn.Parameter:
+        """The slopes of a PRelu layer."""
+        found = self.per_channel[self.others.index(name)]
+        assert isinstance(found, Slope)
+        return found.slope
+
+    def folded(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """float32 scale, bias and slope per channel of the layers that have them."""
+        pairs = {name: self.cell(name).fold() for name in self.names}
+        slope = {}
+        for name, module in zip(self.others, self.per_channel, strict=True):
+            if isinstance(module, Norm):
+                gain, shift = (values.cpu().numpy().astype(np.float32) for values in module.affine())
+                pairs[name] = gain, shift
             else:
-                tensors[layer.name] = _apply(layer, inputs)
-        return tensors[self.wide.outputs[0]]
+                slope[name] = self.slope(name).detach().cpu().numpy()
+        return {name: pair[0] for name, pair in pairs.items()}, {name: pair[1] for name, pair in pairs.items()}, slope
+
+    def run_all(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Every tensor."""
+        tensors = dict(inputs)
+        for layer in self.wide.layers:
+            x, op = [tensors[name] for name in layer.inputs], layer.op
+            if isinstance(op, Weighted):
+                tensors[layer.name] = self.cell(layer.name)(x[0])
+            elif isinstance(op, NormOp | PRelu):
+                y = self.per_channel[self.others.index(layer.name)](x[0])
+                tensors[layer.name] = activate(op.activation, y) if isinstance(op, NormOp) else y
+            elif isinstance(op, Gather):
+                tensors[layer.name] = x[0][:, list(self._gathered(layer.name))]
+            else:
+                tensors[layer.name] = _apply(op, x)
+        return tensors
+
+    def _gathered(self, name: str) -> Shape:
+        op = self._narrow[name].op
+        assert isinstance(op, Gather)
+        return op.channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The first output of a network with one input."""
+        (name,) = self.wide.inputs
+        return self.run_all({name: x})[self.wide.outputs[0]]
 
     def shrink(self, kept: Kept, momentum: Mapping[Tensor, dict[str, Any]]) -> None:
         """Physically remove channels; `kept` is of the wide plan and holds nothing that already left."""
@@ -92,11 +146,13 @@ class MaskedNet(nn.Module):
                 for old, new in ((rows, new_rows), (columns, new_columns))
             )
             self.cell(layer.name).take(at_rows, at_columns, momentum)
-        self.kept = dict(kept)
-        narrow = self.plan
+        before, after = self.wide.alive(self.kept), self.wide.alive(kept)
+        for name, module in zip(self.others, self.per_channel, strict=True):
+            narrow(module, torch.from_numpy(np.flatnonzero(after[name][before[name]])).to(device), None, momentum)
+        self.kept, self._narrow = dict(kept), self.wide.narrow(kept)
         for name in self.names:
-            op = narrow[name].op
-            assert isinstance(op, Conv | Linear)
+            op = self._narrow[name].op
+            assert isinstance(op, Weighted)
             self.cell(name).op = op
 
 
@@ -118,30 +174,40 @@ def of_ticket(ticket: Ticket) -> MaskedNet:
             codes = torch.from_numpy(ticket.learned[name].astype(np.float32))
             cell.weight.rounded, cell.weight.weight.data = False, codes * scale.view(-1, *[1] * (codes.dim() - 1))
             cell.unfold(torch.ones_like(scale), bias)
+    for name in net.others:
+        if name in ticket.slope:
+            net.slope(name).data = torch.from_numpy(ticket.slope[name].copy())
+        else:
+            net.norm(name).unfold(*(torch.from_numpy(values[name].copy()) for values in (ticket.scale, ticket.bias)))
     return net.eval()
 
 
-def outputs(net: MaskedNet, raw: np.ndarray, input: Input, batch: int = 500) -> np.ndarray:
-    """float32 outputs in eval mode for raw sensor values."""
+def outputs(net: MaskedNet, raw: Raw, inputs: Mapping[str, Input], batch: int = 500) -> list[np.ndarray]:
+    """Every output in eval mode, in the net's own type, for raw sensor values."""
     net.eval()
-    device = next(net.parameters()).device
-    parts = [torch.from_numpy(raw[i : i + batch]).to(device) for i in range(0, len(raw), batch)]
-    with torch.no_grad():
-        return np.concatenate([net(prepare(part, input)).cpu().numpy() for part in parts])
+    some = next(net.parameters())
+    given = feed(net.wide, raw)
+    parts = []
+    for i in range(0, len(next(iter(given.values()))), batch):
+        own = {name: torch.from_numpy(values[i : i + batch]).to(some.device) for name, values in given.items()}
+        with torch.no_grad():
+            made = net.run_all({name: prepare(part, inputs[name], some.dtype) for name, part in own.items()})
+        parts.append([made[name].cpu().numpy() for name in net.wide.outputs])
+    return [np.concatenate(output) for output in zip(*parts, strict=True)]
 
 
-def prepare(raw: Tensor, input: Input) -> Tensor:
-    """float32 network input; images in the memory order that convolutions like."""
-    pair = torch.tensor((input.offset, input.step), dtype=torch.float32, device=raw.device)
+def prepare(raw: Tensor, input: Input, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Network input; images in the memory order that convolutions like."""
+    pair = torch.tensor((input.offset, input.step), dtype=dtype, device=raw.device)
     offset, step = pair.view(2, -1, *[1] * (raw.dim() - 2))
-    x = (raw.float() - offset) * step
+    x = (raw.to(dtype) - offset) * step
     return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
 
 
-def _apply(layer: Layer, inputs: list[Tensor]) -> Tensor:
-    op, x = layer.op, inputs[0]
+def _apply(op: Op, inputs: list[Tensor]) -> Tensor:
+    x = inputs[0]
     if isinstance(op, Add):
-        return ACTIVATIONS[op.activation](sum(inputs[1:], x))
+        return activate(op.activation, sum(inputs[1:], x))
     if isinstance(op, Mul):
         for other in inputs[1:]:
             x = x * other
@@ -149,18 +215,38 @@ def _apply(layer: Layer, inputs: list[Tensor]) -> Tensor:
     if isinstance(op, Concat):
         return torch.cat(inputs, 1)
     if isinstance(op, Activation):
-        return ACTIVATIONS[op.activation](x)
-    if isinstance(op, MaxPool | AveragePool):
+        return activate(op.activation, x)
+    if isinstance(op, Pool):
         return _pool(op, x)
+    if isinstance(op, Resize):
+        return _resize(op, x)
     if isinstance(op, GlobalAveragePool):
         return x.flatten(2).mean(-1) if x.dim() > 2 else x
-    assert isinstance(op, Flatten)
-    return x.flatten(1)
+    assert isinstance(op, Layout)
+    return _rearrange(op, x)
 
 
-def _pool(op: MaxPool | AveragePool, x: Tensor) -> Tensor:
+def _rearrange(op: Layout, x: Tensor) -> Tensor:
+    if isinstance(op, Flatten):
+        return x.flatten(1)
+    if isinstance(op, Reshape):
+        return x.reshape(len(x), -1, *op.spatial)
+    if isinstance(op, Pad):
+        return F.pad(x, torch_pad(op.pad))
+    assert not isinstance(op, Gather)
+    return F.pixel_shuffle(x, op.block) if isinstance(op, DepthToSpace) else F.pixel_unshuffle(x, op.block)
+
+
+def _resize(op: Resize, x: Tensor) -> Tensor:
+    if op.mode in ("nearest", "area"):
+        return F.interpolate(x, op.size, mode=op.mode)
+    mode = "linear" if len(op.size) == 1 else "bilinear"
+    return F.interpolate(x, op.size, mode=mode, align_corners=op.mode == "align_corners")
+
+
+def _pool(op: Pool, x: Tensor) -> Tensor:
     n = len(op.kernel)
-    pad = [p for i in reversed(range(n)) for p in (op.pad[i], op.pad[n + i])]
+    pad = torch_pad(op.pad)
     if isinstance(op, MaxPool):
         pooled = F.max_pool1d if n == 1 else F.max_pool2d
         return pooled(F.pad(x, pad, value=-torch.inf), op.kernel, op.stride)

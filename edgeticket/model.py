@@ -6,7 +6,7 @@ controls, so every exporter and every bench serves all of them.
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
 
@@ -65,19 +65,21 @@ class Float:
 
 
 Weights = Signs | Int8 | Float
+Raw = np.ndarray | Mapping[str, np.ndarray]  # sensor values [batch, *shape]; of a network with several inputs, by name
 
 
 @dataclass(frozen=True)
 class Model:
-    """`scale`, `bias`: float32 per filter. `digest` identifies what is computed, not how it is stored."""
+    """`scale`, `bias`, `slope`: float32 per channel of layers that have them. `digest` identifies what is computed, not how it is stored."""
 
     plan: Plan
     weights: Mapping[str, Weights]
     scale: Mapping[str, np.ndarray]
     bias: Mapping[str, np.ndarray]
-    input: Input
+    inputs: Mapping[str, Input]
     quant: Mapping[str, Quant]
     task: str = "classification"
+    slope: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def weight(self, name: str) -> np.ndarray:
         """float32 [filters, inputs, *kernel], one rounding: float32(value) * float32(scale)."""
@@ -89,27 +91,34 @@ class Model:
         """Multiply-accumulates that a kernel with add and subtract lists does, by layer."""
         return {name: weights.kept * self.plan.positions(name) for name, weights in self.weights.items()}
 
-    def random_inputs(self, count: int) -> np.ndarray:
-        """The same raw sensor values every time, [count, *input shape].
+    def random_inputs(self, count: int) -> Raw:
+        """The same raw sensor values every time, [count, *shape] of each input.
 
         Over all of uint8; of other sensors over what the input's quantisation covers, or -1 to 1 where it has none.
         """
-        ((name, shape),) = self.plan.inputs.items()
         rng = np.random.default_rng(0)
-        if self.input.dtype == "uint8":
+        made = {name: self._random_input(name, count, rng) for name in self.inputs}
+        return made if len(made) > 1 else next(iter(made.values()))
+
+    def _random_input(self, name: str, count: int, rng: np.random.Generator) -> np.ndarray:
+        sensor, shape, quant = self.inputs[name], self.plan.shapes[name], self.quant.get(name)
+        if sensor.dtype == "uint8":
             return rng.integers(0, 256, (count, *shape), np.uint8)
-        quant = self.quant.get(name)
         low, high = ((code - quant.zero_point) * quant.scale for code in (0, 255)) if quant else (-1.0, 1.0)
-        offset, step = np.reshape((self.input.offset, self.input.step), (2, -1, *[1] * (len(shape) - 1)))
+        offset, step = np.reshape((sensor.offset, sensor.step), (2, -1, *[1] * (len(shape) - 1)))
         raw = rng.uniform(low, high, (count, *shape)) / step + offset
-        if self.input.dtype == "int16":
+        if sensor.dtype == "int16":
             raw = np.clip(np.rint(raw), -(1 << 15), (1 << 15) - 1)
-        return raw.astype(self.input.dtype)
+        return raw.astype(sensor.dtype)
 
     @property
     def digest(self) -> str:
-        """SHA-256 over the plan, the weights, the biases and the input map."""
-        whole = hashlib.sha256(repr((self.plan.to_json(), self.input)).encode())
+        """SHA-256 over the plan, the weights, the values per channel and the input maps."""
+        whole = hashlib.sha256(repr((self.plan.to_json(), dict(self.inputs))).encode())
         for name in self.weights:
-            whole.update(self.weight(name).tobytes() + self.bias[name].astype(np.float32).tobytes())
+            whole.update(self.weight(name).tobytes())
+        norms = {name: scale for name, scale in self.scale.items() if name not in self.weights}
+        for values in (norms, self.bias, self.slope):
+            for name in sorted(values):
+                whole.update(values[name].astype(np.float32).tobytes())
         return whole.hexdigest()

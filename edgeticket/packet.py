@@ -7,26 +7,29 @@ code on every side and is not counted.
   masks       per layer one byte, then gaps in Rice code or raw bits, whichever is shorter
   flips       one bit per kept weight of a layer whose signs were learned
   int8        one byte a weight                       float32       four bytes a weight
-  per filter  integer layers 7 (int16 multiplier, uint8 shift, int32 bias), float layers 4 (bias; the scale is folded)
+  per filter  integer layers 7 (int16 multiplier, uint8 shift, int32 bias), float layers 4 (bias; the scale is folded);
+              per channel of a Norm 7 or 8, of a PRelu 4
   quantise    integer networks 5 per tensor (float32 scale, uint8 zero point)
   input       float32 offset per channel, float32 step, one per channel where they differ: a device feeds raw values
 
 Rice code: R. F. Rice, "Some practical universal noiseless coding techniques", JPL 79-22, 1979.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from edgeticket.errors import TicketError
 from edgeticket.model import Float, Int8, Model, Signs, Weights
-from edgeticket.ops import Conv
+from edgeticket.ops import Norm, PRelu
 from edgeticket.plan import Plan
 from edgeticket.ticket import Input
 
 SEED = 8
 PER_FILTER_INTEGER = 2 + 1 + 4
 PER_FILTER_FLOAT = 4
+PER_NORM_FLOAT = 4 + 4
+PER_SLOPE = 4
 PER_TENSOR = 4 + 1
 PARTS = ("seed", "input", "quantise", "kept ids", "masks", "flips", "int8", "float32", "per filter")
 _RAW = 255
@@ -103,10 +106,15 @@ def packed_bytes(model: Model) -> dict[str, int]:
             total[part] += count
     if any(isinstance(layer, Signs) for layer in weights.values()):
         total["seed"] = SEED
-    if not all(isinstance(layer, Float) for layer in weights.values()):
+    integer = not all(isinstance(layer, Float) for layer in weights.values())
+    if integer:
         total["quantise"] = PER_TENSOR * len(model.plan.shapes)
-    one_step = model.input is None or model.input.one_step
-    total["input"] = sum(4 * shape[0] + 4 * (1 if one_step else shape[0]) for shape in model.plan.inputs.values())
+    for own in model.plan.layers:
+        each = {Norm: PER_FILTER_INTEGER if integer else PER_NORM_FLOAT, PRelu: PER_SLOPE}.get(type(own.op), 0)
+        total["per filter"] += each * model.plan.shapes[own.name][0]
+    for name, (channels, *_) in model.plan.inputs.items():
+        steps = 1 if name not in model.inputs or model.inputs[name].one_step else channels
+        total["input"] += 4 * channels + 4 * steps
     total["kept ids"] = sum(_kept_ids(model).values())
     return total
 
@@ -124,40 +132,48 @@ def layer_bytes(weights: Weights) -> dict[str, int]:
     return {"float32": 4 * size, "per filter": PER_FILTER_FLOAT * filters}
 
 
-def equivalents(plan: Plan, sensor: Input | None = None) -> dict[str, int]:
+def equivalents(plan: Plan, inputs: Mapping[str, Input] | None = None) -> dict[str, int]:
     """Bytes of an ordinary network of this plan: all float32, and all plain int8. Counted by `packed_bytes`.
 
-    It reads the same `sensor`; none: one with one step for all channels.
+    It reads the same `inputs`; none: with one step for all channels.
     """
-    sizes = (ordinary_bytes(plan, kind, dtype, sensor) for kind, dtype in ((Float, np.float32), (Int8, np.int8)))
+    sizes = (ordinary_bytes(plan, kind, dtype, inputs) for kind, dtype in ((Float, np.float32), (Int8, np.int8)))
     return dict(zip(("fp32", "int8"), sizes, strict=True))
 
 
 def ordinary_bytes(
-    plan: Plan, kind: Callable[[np.ndarray], Float | Int8], dtype: type, sensor: Input | None = None
+    plan: Plan, kind: Callable[[np.ndarray], Float | Int8], dtype: type, inputs: Mapping[str, Input] | None = None
 ) -> int:
     """Bytes of `plan` with trained weights of one kind; takes no memory for them."""
     shapes = {layer.name: plan.weight_shape(layer) for layer in plan.weighted()}
     weights = {name: kind(np.broadcast_to(dtype(0), shape)) for name, shape in shapes.items()}
-    return sum(packed_bytes(Model(plan, weights, {}, {}, sensor, {})).values())  # type: ignore[arg-type]
+    return sum(packed_bytes(Model(plan, weights, {}, {}, inputs or {}, {})).values())
 
 
 def _kept_ids(model: Model) -> dict[str, int]:
     """Bytes by channel group: layers of random signs must know which wide channels theirs are; no other layer does."""
     plan = model.plan
-    counts: dict[str, list[int]] = {}
+    owner = {int(i): name for name, group in plan.groups.items() for i in group.ids}
+    counts: dict[str, int] = {}
     for layer in plan.weighted():
         own = model.weights[layer.name]
         if not isinstance(own, Signs):
             continue
-        grouped = isinstance(layer.op, Conv) and layer.op.groups > 1
-        for tensor, wide in ((layer.name, own.rows), *([] if grouped else [(layer.inputs[0], own.columns)])):
-            ids, first, repeats = np.unique(plan.channels[tensor], return_index=True, return_counts=True)
-            for name, group in plan.groups.items():
-                inside = np.isin(ids, group.ids)
-                if inside.any():  # a flattened or multiplied channel stands `repeats` times in a row
-                    counts.setdefault(name, []).append(_bitmap(wide[first[inside]] // repeats[inside]))
-    return {name: min(sizes) for name, sizes in counts.items()}
+        read = [] if getattr(layer.op, "groups", 1) > 1 else [(layer.inputs[0], own.columns)]
+        for tensor, wide in [(layer.name, own.rows), *read]:
+            ids = plan.channels[tensor]
+            for name in {owner[i] for i in ids.tolist()}:
+                mine = np.isin(ids, plan.groups[name].ids)
+                size = _bitmap(_places(ids[mine], wide[mine]))
+                counts[name] = min(counts.get(name, size), size)
+    return counts
+
+
+def _places(ids: np.ndarray, wide: np.ndarray) -> np.ndarray:
+    """Sorted wide index of each channel; one that a tensor holds several times in a row (flattened) counts once."""
+    unique, first, repeats = np.unique(ids, return_index=True, return_counts=True)
+    in_a_row = (ids == np.repeat(unique, repeats)).all()
+    return np.sort(wide[first] // repeats if in_a_row else wide[first])
 
 
 def _bitmap(ids: np.ndarray) -> int:

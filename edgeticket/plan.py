@@ -16,10 +16,12 @@ from edgeticket.coupling import Group, couple
 from edgeticket.errors import UnsupportedError
 from edgeticket.ops import (
     MAX_ELEMENTS,
+    SCALED,
     WEIGHTED,
     Conv,
+    ConvTranspose,
+    Gather,
     Layer,
-    Linear,
     Shape,
     op_from_json,
     op_to_json,
@@ -83,20 +85,30 @@ class Plan:
                 ) from error
         return shapes
 
+    @cached_property
+    def _by_name(self) -> dict[str, Layer]:
+        return {layer.name: layer for layer in self.layers}
+
     def __getitem__(self, name: str) -> Layer:
-        return next(layer for layer in self.layers if layer.name == name)
+        return self._by_name[name]
 
     def weighted(self) -> Iterator[Layer]:
         """The layers that have weights, in order."""
         return (layer for layer in self.layers if isinstance(layer.op, WEIGHTED))
 
+    def scaled(self) -> Iterator[Layer]:
+        """The layers that have a scale and a bias per channel, in order."""
+        return (layer for layer in self.layers if isinstance(layer.op, SCALED))
+
     def weight_shape(self, layer: Layer) -> Shape:
         """(filters, input channels of one filter, *kernel)."""
-        channels = self.shapes[layer.inputs[0]][0]
-        if isinstance(layer.op, Conv):
-            return (layer.op.out, channels // layer.op.groups, *layer.op.kernel)
-        assert isinstance(layer.op, Linear)
-        return (layer.op.out, channels)
+        assert isinstance(layer.op, WEIGHTED)
+        channels = self.shapes[layer.inputs[0]][0] // getattr(layer.op, "groups", 1)
+        return (layer.op.out, channels, *getattr(layer.op, "kernel", ()))
+
+    def depthwise(self, layer: Layer) -> bool:
+        """Whether each channel is filtered alone."""
+        return isinstance(layer.op, Conv) and 1 < layer.op.groups == self.shapes[layer.inputs[0]][0]
 
     def widths(self) -> dict[str, int]:
         """Filters of each weighted layer."""
@@ -110,8 +122,9 @@ class Plan:
         return {name: count * self.positions(name) for name, count in self.weights().items()}
 
     def positions(self, name: str) -> int:
-        """Outputs of one filter of layer `name`."""
-        return prod(self.shapes[name][1:])
+        """How often an inference uses each weight of layer `name`: its outputs, or inputs where it is transposed."""
+        layer = self[name]
+        return prod(self.shapes[layer.inputs[0] if isinstance(layer.op, ConvTranspose) else name][1:])
 
     def peak_activations(self) -> int:
         """Largest number of elements alive at once, each tensor from its layer to its last reader (no in-place reuse)."""
@@ -175,26 +188,36 @@ class Plan:
             flat[self.groups[name].ids] = mask
         return {name: flat[ids] for name, ids in self.channels.items()}
 
+    def fill(self, kept: Kept, among: Kept | None = None) -> dict[str, np.ndarray]:
+        """`kept`, and one channel of every tensor that would have none: the first of those that `among` keeps."""
+        before, after = self.alive(among or {}), self.alive(kept)
+        revived = [ids[before[name]][0] for name, ids in self.channels.items() if not after[name].any()]
+        return {name: mask | np.isin(self.groups[name].ids, revived) for name, mask in kept.items()}
+
     def narrow(self, kept: Kept) -> "Plan":
         """The plan without the channels that left."""
         alive = self.alive(kept)
         layers = []
         for layer in self.layers:
             op = layer.op
+            source = alive[layer.inputs[0]]
             if isinstance(op, WEIGHTED):
                 op = replace(op, out=int(alive[layer.name].sum()))
-            if isinstance(op, Conv) and op.groups == self.shapes[layer.inputs[0]][0]:
-                op = replace(op, groups=int(alive[layer.inputs[0]].sum()))
+            if isinstance(op, Conv) and self.depthwise(layer):
+                op = replace(op, groups=int(source.sum()))
+            if isinstance(op, Gather):
+                place = np.cumsum(source) - 1
+                op = Gather(tuple(int(place[i]) for i in op.channels if source[i]))
             layers.append(replace(layer, op=op))
         return Plan(self.inputs, tuple(layers), self.outputs)
 
     def rows_columns(self, layer: Layer, kept: Kept) -> tuple[np.ndarray, np.ndarray]:
         """Which filters of a weighted layer, and which input channels of each filter, are left."""
         alive = self.alive(kept)
-        rows = np.flatnonzero(alive[layer.name])
-        if isinstance(layer.op, Conv) and layer.op.groups > 1:
-            return rows, np.arange(self.weight_shape(layer)[1])
-        return rows, np.flatnonzero(alive[layer.inputs[0]])
+        rows, columns = np.flatnonzero(alive[layer.name]), alive[layer.inputs[0]]
+        if self.depthwise(layer):
+            return rows, np.arange(1)
+        return rows, np.flatnonzero(columns[: self.weight_shape(layer)[1]])
 
     # JSON
 

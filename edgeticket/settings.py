@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from math import floor, inf, prod
+from math import floor, gcd, inf, prod
 from typing import Any
 
 import numpy as np
@@ -123,20 +123,32 @@ class Settings:
             return "P2+head"
         return "P2+stem" if learned else "P2"
 
+    def units(self, plan: Plan) -> dict[str, int]:
+        """How many ids of each group that may lose some make a multiple of `align` channels of the layer they come from."""
+        units = {}
+        for name, group in plan.groups.items():
+            each = int(np.isin(plan.channels[name], group.ids).sum()) // len(group.ids)  # several where groups tie them
+            units[name] = self.align // gcd(self.align, each)
+        return {name: unit for name, unit in units.items() if not plan.groups[name].fixed}
+
     def targets(self, plan: Plan) -> dict[str, int]:
         """Channels of each group that `keep` leaves: a multiple of `align`, at least one such, at most all."""
-        sizes = {name: len(group.ids) for name, group in plan.groups.items() if not group.fixed}
-        unit = self.align
-        final = {name: min(size, max(unit, rounded(self.keep * size / unit) * unit)) for name, size in sizes.items()}
+        units = self.units(plan)
+        sizes = {name: len(plan.groups[name].ids) for name in units}
+        final = {
+            name: min(size, max(units[name], rounded(self.keep * size / units[name]) * units[name]))
+            for name, size in sizes.items()
+        }
         if self.keep < 1 and final == sizes:
             raise UsageError(
-                f"--keep {self.keep} in multiples of {unit} removes nothing: use wider layers, or a smaller --align"
+                f"--keep {self.keep} in multiples of {self.align} removes nothing: use wider layers, or a smaller --align"
             )
         return final
 
     def final(self, plan: Plan) -> Plan:
         """The plan at the widths that `keep` leaves: what densities and learned layers are decided on, as for a control."""
-        return plan.narrow({name: np.arange(len(plan.groups[name].ids)) < n for name, n in self.targets(plan).items()})
+        first = {name: np.arange(len(plan.groups[name].ids)) < n for name, n in self.targets(plan).items()}
+        return plan.narrow(plan.fill(first))
 
 
 def rounded(value: float) -> int:

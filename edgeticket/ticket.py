@@ -4,7 +4,8 @@ The file's JSON object holds the fields of `Ticket._header`. Its tensors, one pe
   kept.G     u8   bitmap, bit i = channel i of group G is left; one for every group that is not fixed
   mask.L     u8   bitmap over (filter, edge, input channel, tap) of what is left, C order
   flip.L     u8   bitmap over the kept weights of L, bit = 1: sign is the opposite of the seed's (learned signs only)
-  learned.L  i8   weights of a learned layer; scale.L, bias.L f32 per channel
+  learned.L  i8   weights of a learned layer
+  scale.L, bias.L, slope.L   f32 per channel (slope: PRelu layers)
 Reading runs no code, and refuses every file that writing the result would not reproduce byte for byte.
 """
 
@@ -19,11 +20,12 @@ import numpy as np
 
 from edgeticket.errors import TicketError, UnsupportedError
 from edgeticket.files import write_atomic
+from edgeticket.ops import PRelu
 from edgeticket.plan import Plan
 from edgeticket.prng import GENERATOR
 from edgeticket.ticket_file import MAX_FILE, decode, encode, pack, unpack
 
-FORMAT = 1
+FORMAT = 2
 MAX_EDGES = 16
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 FLOAT32_TINY = float(np.finfo(np.float32).tiny)
@@ -72,12 +74,13 @@ class Ticket:
     learned: Arrays  # layer -> int8 [filters, inputs, *kernel]
     scale: Arrays
     bias: Arrays
-    input: Input
+    inputs: Mapping[str, Input]
     quant: Mapping[str, Quant]
     task: str
     purity: str
     provenance: Mapping[str, Any] = field(default_factory=dict)
     generator: str = GENERATOR
+    slope: Arrays = field(default_factory=dict)
 
     @property
     def narrow(self) -> Plan:
@@ -103,7 +106,10 @@ class Ticket:
             "seed": self.seed,
             "generator": self.generator,
             "edges": dict(self.edges),
-            "input": {"dtype": self.input.dtype, "offset": list(self.input.offset), "step": list(self.input.step)},
+            "inputs": {
+                name: {"dtype": one.dtype, "offset": list(one.offset), "step": list(one.step)}
+                for name, one in self.inputs.items()
+            },
             "quant": {name: [q.scale, q.zero_point] for name, q in self.quant.items()},
             "task": self.task,
             "purity": self.purity,
@@ -117,6 +123,7 @@ class Ticket:
         tensors |= {f"learned.{name}": weights for name, weights in self.learned.items()}
         tensors |= {f"scale.{name}": scale.astype(np.float32) for name, scale in self.scale.items()}
         tensors |= {f"bias.{name}": bias.astype(np.float32) for name, bias in self.bias.items()}
+        tensors |= {f"slope.{name}": slope.astype(np.float32) for name, slope in self.slope.items()}
         return {name: np.ascontiguousarray(array) for name, array in tensors.items()}
 
 
@@ -157,7 +164,7 @@ def parse_ticket(content: bytes) -> Ticket:
 def _build(header: dict[str, Any], tensors: dict[str, np.ndarray]) -> Ticket:
     plan = Plan.from_json(header["plan"])
     edges = {name: _integer(n, 1, MAX_EDGES) for name, n in header["edges"].items()}
-    part = {kind: {} for kind in ("kept", "mask", "flip", "learned", "scale", "bias")}  # type: dict[str, dict[str, np.ndarray]]
+    part = {kind: {} for kind in ("kept", "mask", "flip", "learned", "scale", "bias", "slope")}  # type: dict[str, dict[str, np.ndarray]]
     for key, array in tensors.items():
         kind, _, name = key.partition(".")
         part[kind][name] = array
@@ -174,7 +181,6 @@ def _build(header: dict[str, Any], tensors: dict[str, np.ndarray]) -> Ticket:
             flip = np.zeros(shape, bool)
             flip[masks[layer.name]] = unpack(part["flip"][layer.name], int(masks[layer.name].sum()))
             flips[layer.name] = flip
-    raw = header["input"]
     ticket = Ticket(
         plan=plan,
         seed=_integer(header["seed"], 0, (1 << 64) - 1),
@@ -185,11 +191,15 @@ def _build(header: dict[str, Any], tensors: dict[str, np.ndarray]) -> Ticket:
         learned=part["learned"],
         scale=part["scale"],
         bias=part["bias"],
-        input=Input(str(raw["dtype"]), tuple(raw["offset"]), tuple(raw["step"])),
+        inputs={
+            name: Input(str(one["dtype"]), tuple(one["offset"]), tuple(one["step"]))
+            for name, one in header["inputs"].items()
+        },
         quant={name: Quant(scale, _integer(zero, 0, 255)) for name, (scale, zero) in header["quant"].items()},
         task=header["task"],
         purity=header["purity"],
         provenance=header["provenance"],
+        slope=part["slope"],
     )
     _check(ticket, narrow)
     return ticket
@@ -205,44 +215,52 @@ def _check(ticket: Ticket, narrow: Plan) -> None:
     """Raise ValueError where fields do not fit one another."""
     names = {layer.name for layer in narrow.weighted()}
     masked = names - set(ticket.learned)
-    if not set(ticket.scale) == set(ticket.bias) == names or not set(ticket.learned) <= names:
-        raise ValueError("scale, bias or learned weights for layers that have none")
-    if not masked <= set(ticket.edges) <= names or set(ticket.masks) != masked:
-        raise ValueError("edges or masks for layers that have none")
+    if not set(ticket.learned) <= names or not masked <= set(ticket.edges) <= names or set(ticket.masks) != masked:
+        raise ValueError("learned weights, edges or masks for layers that have none")
     if set(ticket.kept) != {name for name, group in ticket.plan.groups.items() if not group.fixed}:
         raise ValueError("kept channels are not those of every group that may lose some")
-    for layer in narrow.weighted():
-        shape, name = narrow.weight_shape(layer), layer.name
-        for array in (ticket.scale[name], ticket.bias[name]):
-            if array.shape != shape[:1] or array.dtype != np.float32 or not np.isfinite(array).all():
-                raise ValueError(f"layer {name}: scale and bias must be {shape[0]} finite float32")
-        weights = ticket.learned.get(name)
-        if weights is not None and (weights.shape != shape or weights.dtype != np.int8):
+    scaled = {layer.name for layer in narrow.scaled()}
+    slopes = {layer.name for layer in narrow.layers if isinstance(layer.op, PRelu)}
+    for what, wanted in (("scale", scaled), ("bias", scaled), ("slope", slopes)):
+        arrays = getattr(ticket, what)
+        if set(arrays) != wanted:
+            raise ValueError(f"{what} of other layers than those that have one")
+        for name, array in arrays.items():
+            if array.shape != narrow.shapes[name][:1] or array.dtype != np.float32 or not np.isfinite(array).all():
+                raise ValueError(f"layer {name}: {what} must be {narrow.shapes[name][0]} finite float32")
+    for name, weights in ticket.learned.items():
+        shape = narrow.weight_shape(narrow[name])
+        if weights.shape != shape or weights.dtype != np.int8:
             raise ValueError(f"layer {name}: learned weights must be int8 {shape}")
-    if len(narrow.inputs) != 1:
-        raise ValueError(f"{len(narrow.inputs)} inputs, a ticket has one")
-    ((channels, *_),) = narrow.inputs.values()
-    steps = [*ticket.input.step, *(q.scale for q in ticket.quant.values())]
-    if not all(type(n) in (int, float) and abs(n) <= FLOAT32_MAX for n in (*ticket.input.offset, *steps)):
-        raise ValueError("input map or quantisation is not finite float32")
-    if not len(ticket.input.offset) == len(ticket.input.step) == channels:
-        raise ValueError(f"an input map of other channels than the {channels} that the network reads")
-    if min(steps) < FLOAT32_TINY:
-        raise ValueError("a step or a scale is not positive")
-    if any(float(np.float32(step)) != step for step in ticket.input.step):
-        raise ValueError("a step is not a float32")
+    if list(ticket.inputs) != list(narrow.inputs):
+        raise ValueError("input maps of other inputs than the network's")
+    for name, sensor in ticket.inputs.items():
+        _check_input(sensor, narrow.shapes[name][0])
+    scales = [q.scale for q in ticket.quant.values()]
+    if not all(type(n) in (int, float) and FLOAT32_TINY <= n <= FLOAT32_MAX for n in scales):
+        raise ValueError("a scale is not a positive float32")
     for text in (ticket.task, ticket.purity):
         if not isinstance(text, str) or not text.isprintable():
             raise ValueError(f"{text!r} is not the name of a task or a purity")
     if not isinstance(ticket.provenance, dict):
         raise ValueError("provenance is not an object")
-    if ticket.input.dtype not in ("uint8", "int16", "float32"):
-        raise ValueError(f"input type {ticket.input.dtype!r}")
-    if ticket.input.dtype != "float32":
-        if not ticket.input.one_step:
-            raise ValueError(f"the channels of a {ticket.input.dtype} sensor have different steps")
-        limits = np.iinfo(ticket.input.dtype)
-        if not all(offset == int(offset) and limits.min <= offset <= limits.max for offset in ticket.input.offset):
-            raise ValueError(f"input offset {ticket.input.offset} is not one of {ticket.input.dtype}")
     if set(ticket.quant) != set(narrow.shapes):
         raise ValueError("not every tensor has a quantisation")
+
+
+def _check_input(sensor: Input, channels: int) -> None:
+    """Raise ValueError for a map that is none of `channels` channels."""
+    if not all(type(n) in (int, float) and abs(n) <= FLOAT32_MAX for n in (*sensor.offset, *sensor.step)):
+        raise ValueError("input map is not finite float32")
+    if not len(sensor.offset) == len(sensor.step) == channels:
+        raise ValueError(f"an input map of other channels than the {channels} that the network reads")
+    if any(step < FLOAT32_TINY or float(np.float32(step)) != step for step in sensor.step):
+        raise ValueError("a step is not a positive float32")
+    if sensor.dtype not in ("uint8", "int16", "float32"):
+        raise ValueError(f"input type {sensor.dtype!r}")
+    if sensor.dtype != "float32":
+        if not sensor.one_step:
+            raise ValueError(f"the channels of a {sensor.dtype} sensor have different steps")
+        limits = np.iinfo(sensor.dtype)
+        if not all(offset == int(offset) and limits.min <= offset <= limits.max for offset in sensor.offset):
+            raise ValueError(f"input offset {sensor.offset} is not one of {sensor.dtype}")

@@ -7,20 +7,31 @@ from math import prod
 import numpy as np
 
 from edgeticket.compact import compact
+from edgeticket.model import Raw
 from edgeticket.ops import (
     ACTIVATIONS,
+    RESIZE_MODES,
     Activation,
     Add,
     AveragePool,
     Concat,
     Conv,
+    ConvTranspose,
+    DepthToSpace,
     Flatten,
+    Gather,
     GlobalAveragePool,
     Layer,
     Linear,
     MaxPool,
     Mul,
+    Norm,
     Op,
+    Pad,
+    PRelu,
+    Reshape,
+    Resize,
+    SpaceToDepth,
     conv,
 )
 from edgeticket.plan import Plan
@@ -47,10 +58,13 @@ class Case:
     def ticket(self) -> Ticket:
         return random_ticket(self)
 
-    def raw(self, count: int = 5) -> np.ndarray:
-        """Raw sensor values [count, *input shape]."""
+    def raw(self, count: int = 5) -> Raw:
+        """Raw sensor values [count, *shape] of each input."""
         rng = np.random.default_rng(self.seed + 1)
-        shape = (count, *next(iter(self.plan.inputs.values())))
+        made = {name: self._raw(rng, (count, *shape)) for name, shape in self.plan.inputs.items()}
+        return made if len(made) > 1 else next(iter(made.values()))
+
+    def _raw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
         if self.dtype == "float32":
             spreads = np.reshape(self.spreads or 1.0, (-1, *[1] * (len(shape) - 2)))
             return (rng.normal(0.3, 2, shape) * spreads).astype(np.float32)
@@ -62,6 +76,7 @@ def random_ticket(case: Case) -> Ticket:
     """Channels, masks, flips, int8 weights, scales (of both signs) and biases at random; ranges from random data."""
     plan, rng = case.plan, np.random.default_rng(case.seed)
     kept = {name: _some(rng, len(group.ids), case.keep) for name, group in plan.groups.items() if not group.fixed}
+    kept = plan.fill(kept)
     narrow = plan.narrow(kept)
     names = [layer.name for layer in narrow.weighted()]
     learned = {name for name in (*plan.stem(), *plan.head()) if case.learned and len(names) > 1}
@@ -81,7 +96,17 @@ def random_ticket(case: Case) -> Ticket:
         if name in case.scale:
             scale[name][:] = case.scale[name]
         bias[name] = rng.normal(0, 0.3, filters).astype(np.float32)
-    channels = next(iter(plan.inputs.values()))[0]
+    slope = {}
+    for layer in narrow.layers:
+        channels = narrow.shapes[layer.name][0]
+        if isinstance(layer.op, Norm):
+            size = rng.uniform(0.5, 1.5, channels) * rng.choice([-1, 1], channels)
+            scale[layer.name], bias[layer.name] = (
+                size.astype(np.float32),
+                rng.normal(0, 0.3, channels).astype(np.float32),
+            )
+        elif isinstance(layer.op, PRelu):
+            slope[layer.name] = rng.uniform(-0.2, 0.8, channels).astype(np.float32)
     ticket = Ticket(
         plan=plan,
         seed=case.seed * 0x123456789 % (1 << 64),
@@ -92,15 +117,16 @@ def random_ticket(case: Case) -> Ticket:
         learned=integers,
         scale=scale,
         bias=bias,
-        input=_input(case, channels),
+        inputs={name: _input(case, shape[0]) for name, shape in plan.inputs.items()},
         quant={},
         task="classification",
         purity="P2+stem",
+        slope=slope,
     )
     return replace(ticket, quant=ranges(ticket, case.raw(32)))
 
 
-def ranges(ticket: Ticket, raw: np.ndarray) -> dict[str, Quant]:
+def ranges(ticket: Ticket, raw: Raw) -> dict[str, Quant]:
     """Every tensor's smallest and largest value, 0 among them, in 255 steps."""
     quant = {}
     for name, values in run_all(compact(ticket), raw).items():
@@ -141,11 +167,10 @@ def chain(shape: tuple[int, ...], *ops: Op) -> Plan:
     return Plan({"x": shape}, layers, (names[-1],))
 
 
-def graph(shape: tuple[int, ...], *rows: tuple[str, Op, str]) -> Plan:
-    """Rows of (name, op, names of its inputs); the last is the output."""
-    return Plan(
-        {"x": shape}, tuple(Layer(name, op, tuple(inputs.split())) for name, op, inputs in rows), (rows[-1][0],)
-    )
+def graph(shape: tuple[int, ...] | dict[str, tuple[int, ...]], *rows: tuple[str, Op, str], outputs: str = "") -> Plan:
+    """Rows of (name, op, names of its inputs); the last is the output, if none is named."""
+    layers = tuple(Layer(name, op, tuple(inputs.split())) for name, op, inputs in rows)
+    return Plan(shape if isinstance(shape, dict) else {"x": shape}, layers, tuple(outputs.split()) or (rows[-1][0],))
 
 
 ONE, TAIL = (1, 1), (GlobalAveragePool(), Linear(4))
@@ -153,7 +178,7 @@ ONE, TAIL = (1, 1), (GlobalAveragePool(), Linear(4))
 
 def _activations() -> Iterator[tuple[str, Case]]:
     large = {"l0": 0.05}  # beyond 6 and into saturation, in part
-    for kind in ACTIVATIONS[1:]:
+    for kind in (*ACTIVATIONS[1:], "leaky_relu:0.2"):
         plan = chain((2, 5, 5), conv(8, activation=kind), conv(8, activation=kind), *TAIL)
         yield f"fused {kind}", Case(plan, scale=large)
         plan = chain(
@@ -207,6 +232,72 @@ _PRODUCT = graph(
     ("fc", Linear(4), "flat"),
 )
 
+_PREACTIVATION = graph(
+    (2, 6, 6),
+    ("stem", conv(8, activation="none"), "x"),
+    ("norm1", Norm("relu"), "stem"),
+    ("a", conv(8, activation="none"), "norm1"),
+    ("all", Concat(), "stem a"),
+    ("norm2", Norm("silu"), "all"),
+    ("b", conv(12, 1), "norm2"),
+    ("pool", GlobalAveragePool(), "b"),
+    ("norm3", Norm(), "pool"),
+    ("fc", Linear(4), "norm3"),
+)
+_SHUFFLE = graph(
+    (2, 6, 6),
+    ("stem", conv(12), "x"),
+    ("left", Gather(tuple(range(6))), "stem"),
+    ("right", Gather(tuple(range(6, 12))), "stem"),
+    ("a", conv(6, groups=6), "right"),
+    ("b", conv(6, 1), "a"),
+    ("all", Concat(), "left b"),
+    ("shuffle", Gather(tuple(i // 2 + 6 * (i % 2) for i in range(12))), "all"),
+    ("group", conv(12, groups=3), "shuffle"),
+    ("again", Concat(), "group shuffle group"),
+    ("mix", conv(9), "again"),
+    ("pool", GlobalAveragePool(), "mix"),
+    ("fc", Linear(4), "pool"),
+)
+_TRANSPOSE = ConvTranspose(6, (3, 2), (2, 3), (1, 0, 0, 1), (1, 2), activation="relu")
+_U_NET = graph(
+    (2, 8, 8),
+    ("down", conv(8), "x"),
+    ("low", conv(12, stride=2), "down"),
+    ("up", ConvTranspose(8, (2, 2), (2, 2), (0, 0, 0, 0), (0, 0), activation="relu"), "low"),
+    ("skip", Concat(), "up down"),
+    ("out", conv(6), "skip"),
+    ("large", Resize((8, 8), "linear"), "low"),
+    ("fine", conv(6), "large"),
+    ("sum", Add(), "out fine"),
+    ("map", conv(3, 1, norm=False, activation="none"), "sum"),
+)
+_ATTENTION = graph(
+    (2, 5, 6),
+    ("stem", conv(8), "x"),
+    ("mean", GlobalAveragePool(), "stem"),
+    ("less", Linear(6, activation="relu"), "mean"),
+    ("more", Linear(8, activation="hard_sigmoid"), "less"),
+    ("gate", Reshape((1, 1)), "more"),
+    ("scaled", Mul(), "stem gate"),
+    ("where", conv(1, 3, activation="sigmoid"), "scaled"),
+    ("seen", Mul(), "scaled where"),
+    ("sum", Add("relu"), "gate seen"),
+    ("fc", conv(4), "sum"),
+)
+_TWO = graph(
+    {"picture": (2, 6, 6), "current": (3, 12)},
+    ("see", conv(8), "picture"),
+    ("hear", conv(8, 5, dims=1), "current"),
+    ("seen", GlobalAveragePool(), "see"),
+    ("heard", GlobalAveragePool(), "hear"),
+    ("both", Concat(), "seen heard"),
+    ("class", Linear(4), "both"),
+    ("mix", Linear(6, activation="relu"), "both"),
+    ("value", Linear(2), "mix"),
+    outputs="class value",
+)
+
 _PLAIN = chain((1, 8, 8), conv(8), conv(12, stride=2), conv(12, stride=2), *TAIL)
 _WINDOW = Conv(8, (3, 2), (2, 1), (1, 0, 2, 1), ONE, activation="relu")
 _DILATED = Conv(8, (3, 3), ONE, (2, 1, 0, 1), (2, 1), activation="relu")
@@ -241,6 +332,26 @@ CASES: dict[str, Case] = {
     "depthwise with two filters a channel": Case(
         chain((3, 6, 6), conv(6), conv(12, groups=6), conv(8, 1), *TAIL), keep=1.0
     ),
+    "norm alone": Case(_PREACTIVATION),
+    "prelu": Case(chain((2, 5, 5), conv(8, activation="none"), PRelu(), conv(8), *TAIL)),
+    "slices, shuffle and grouped": Case(_SHUFFLE),
+    "slices, shuffle and grouped, few left": Case(_SHUFFLE, keep=0.2),
+    "transposed": Case(chain((2, 5, 4), conv(8), _TRANSPOSE, conv(8), *TAIL)),
+    "transposed, 1-D": Case(
+        chain((2, 9), conv(8, dims=1), ConvTranspose(8, (4,), (2,), (1, 1), (0,), activation="relu"), *TAIL), edges=2
+    ),
+    "u-net": Case(_U_NET),
+    "attention by broadcast": Case(_ATTENTION),
+    "two inputs and two outputs": Case(_TWO),
+    "two inputs and two outputs, float sensors": Case(_TWO, dtype="float32", seed=9),
+    "pad and crop": Case(chain((2, 6, 6), Pad((1, 0, 2, 1)), conv(8), Pad((-1, 1, 0, -2)), conv(8), *TAIL)),
+    "depth to space": Case(chain((2, 4, 5), conv(12), DepthToSpace(2), conv(6), Flatten(), Linear(4))),
+    "space to depth": Case(chain((2, 8, 4), SpaceToDepth(2), conv(6), SpaceToDepth(2), conv(8), *TAIL)),
+    "unflatten": Case(chain((10,), Linear(24, activation="relu"), Reshape((2, 3)), conv(8), Reshape((6,)), *TAIL)),
+    **{
+        f"resize {mode}": Case(chain((2, 5, 6), conv(8), Resize((8, 4), mode), conv(8), *TAIL)) for mode in RESIZE_MODES
+    },
+    **{f"resize 1-D {mode}": Case(chain((2, 7), conv(8, dims=1), Resize((10,), mode), *TAIL)) for mode in RESIZE_MODES},
     "grouped": Case(chain((2, 6, 6), conv(8), conv(12, groups=4), conv(8), *TAIL), edges=2),
     "concat": Case(_CONCAT),
     "squeeze and excite": Case(_SQUEEZE),

@@ -29,22 +29,24 @@ def search(job: Job, settings: Settings, checkpoint: Checkpoint) -> None:
 
 
 def _schedule(job: Job, settings: Settings) -> dict[int, Callable[[MaskedNet, np.ndarray], Kept]]:
-    final = settings.targets(job.net.wide)
+    final, units = settings.targets(job.net.wide), settings.units(job.net.wide)
 
     def narrower(share: float) -> Callable[[MaskedNet, np.ndarray], Kept]:
-        return lambda net, importance: _keep_best(net, importance, final, share, settings.align)
+        return lambda net, importance: _keep_best(net, importance, final, share, units)
 
     count, last = len(SHRINK_AT), job.total - 1
     return {min(max(1, round(at * job.total)), last): narrower((i + 1) / count) for i, at in enumerate(SHRINK_AT)}
 
 
-def _keep_best(net: MaskedNet, importance: np.ndarray, final: dict[str, int], share: float, align: int) -> Kept:
+def _keep_best(
+    net: MaskedNet, importance: np.ndarray, final: dict[str, int], share: float, units: dict[str, int]
+) -> Kept:
     """Each group's most important channels, the width `share` of the way (on a log scale) from the wide to the final one."""
     kept = {}
     for name, old in net.kept.items():
-        size, target = len(old), final[name]
-        width = target if share == 1 else max(target, rounded(size * (target / size) ** share / align) * align)
+        size, target, unit = len(old), final[name], units[name]
+        width = target if share == 1 else max(target, rounded(size * (target / size) ** share / unit) * unit)
         score = np.where(old, importance[net.wide.groups[name].ids], -1.0)
         kept[name] = np.zeros(size, bool)
         kept[name][np.argsort(-score, kind="stable")[: min(width, int(old.sum()))]] = True
-    return kept
+    return net.wide.fill(kept, net.kept)
