@@ -1,15 +1,19 @@
 """Ranges of every tensor -> uint8 scale and zero point. Needs neither labels nor torch."""
 
 from dataclasses import replace
+from math import prod
 
 import numpy as np
 
+from edgeticket import tasks
 from edgeticket.compact import compact
 from edgeticket.data import Data
 from edgeticket.errors import DataError
 from edgeticket.model import Model
-from edgeticket.reference import batches, check_raw, run_all
+from edgeticket.reference import batches, feed, run_all
 from edgeticket.ticket import Quant, Ticket
+
+CALIBRATION_EXAMPLES = 1024
 
 
 def calibrate(model: Model, raw: np.ndarray) -> dict[str, Quant]:
@@ -28,6 +32,11 @@ def _quant(low: float, high: float) -> Quant:
     return Quant(scale, int(np.clip(round(-low / scale), 0, 255)))
 
 
+def calibrated(model: Model, data: Data) -> Model:
+    """A network with float weights and the ranges of the first CALIBRATION_EXAMPLES of the training part."""
+    return replace(model, quant=calibrate(model, data.train[0][:CALIBRATION_EXAMPLES]))
+
+
 def requantize(ticket: Ticket, data: Data) -> Ticket:
     """The ticket with the ranges of the training part of `data`, which its provenance names. Raises DataError."""
     model = compact(ticket)
@@ -37,15 +46,18 @@ def requantize(ticket: Ticket, data: Data) -> Ticket:
 
 
 def check_data(model: Model, data: Data) -> None:
-    """Raise DataError unless the certify part is what the network's sensor gives and its classes are the outputs."""
-    raw, labels = data.certify
-    check_raw(model.plan, raw)
-    if raw.dtype.name != model.input.dtype:
+    """Raise DataError unless the certify part is what the network's sensor gives and its task is the network's."""
+    raw, _ = data.certify
+    feed(model.plan, raw)
+    (sensor,) = model.inputs.values()
+    if raw.dtype.name != sensor.dtype:
+        raise DataError(f"data {data.name} are {raw.dtype}, the ticket's sensor gives {sensor.dtype}: give its data")
+    if data.task != model.task:
         raise DataError(
-            f"data {data.name} are {raw.dtype}, the ticket's sensor gives {model.input.dtype}: give its data"
+            f"data {data.name} are for {data.task}, the ticket is for {model.task}: give its data, or --task"
         )
-    outputs = model.plan.shapes[model.plan.outputs[0]]
-    if len(outputs) != 1 or labels.max() >= outputs[0]:
+    outputs, wanted = model.plan.shapes[model.plan.outputs[0]], tasks.of(data).outputs(data)
+    if prod(outputs) < wanted if data.task == "classification" else prod(outputs) != wanted:
         raise DataError(
-            f"data {data.name} hold label {labels.max()}, the network's output is {outputs}: give the ticket's data"
+            f"data {data.name} need {wanted} outputs, the network's output is {outputs}: give the ticket's data"
         )

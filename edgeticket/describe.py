@@ -26,7 +26,9 @@ def describe(ticket: Ticket) -> dict[str, Any]:
     total = _totals(layers, sum(parts.values()), parts["int8"])
     wide, narrow = ticket.plan, model.plan
     return {
-        "input": {"shape": list(next(iter(wide.inputs.values()))), **asdict(ticket.input)},
+        "inputs": {
+            name: {"shape": list(wide.shapes[name]), **asdict(sensor)} for name, sensor in ticket.inputs.items()
+        },
         "task": ticket.task,
         "purity": ticket.purity,
         "seed": ticket.seed,
@@ -38,7 +40,7 @@ def describe(ticket: Ticket) -> dict[str, Any]:
             "ticket": len(ticket.to_bytes()),
             "packed": sum(parts.values()),
             "parts": parts,
-            **equivalents(narrow, ticket.input),
+            **equivalents(narrow, ticket.inputs),
         },
         "peak_activations": {"before": wide.peak_activations(), "after": narrow.peak_activations()},
         "provenance": dict(ticket.provenance),
@@ -84,10 +86,10 @@ def prove_compact(ticket: Ticket, raw: np.ndarray | None = None) -> dict[str, An
 
     Raises EquivalenceError where they differ, DataError where `raw` does not fit.
     """
-    raw = compact(ticket).random_inputs(_PROOF_INPUTS) if raw is None else raw
-    off = prove(ticket, raw)
+    count = _PROOF_INPUTS if raw is None else len(raw)
+    off = prove(ticket, compact(ticket).random_inputs(count) if raw is None else raw)
     told = describe(ticket)
-    return {"inputs": len(raw), "difference": off, "total": told["total"], "peak_activations": told["peak_activations"]}
+    return {"inputs": count, "difference": off, "total": told["total"], "peak_activations": told["peak_activations"]}
 
 
 # text
@@ -102,7 +104,7 @@ def describe_text(told: Mapping[str, Any]) -> str:
             "seed",
             f"{told['seed']}   generator {told['generator']}   purity {_safe(told['purity'])}   task {_safe(told['task'])}",
         ],
-        ["input", _input_text(told["input"])],
+        *(["input", _input_text(sensor)] for sensor in told["inputs"].values()),
         [
             "kept",
             f"{total['kept']:,} weights = {total['density']:.2%} of the narrow, {total['kept_of_wide']:.2%} of the wide network"

@@ -7,30 +7,32 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.metadata import version
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edgeticket import __version__
-from edgeticket.calibration import calibrate
+from edgeticket import __version__, tasks
+from edgeticket.calibration import CALIBRATION_EXAMPLES, calibrate, calibrated
 from edgeticket.cells import MaskedWeight
 from edgeticket.compact import compact, remove_dead
 from edgeticket.data import Data
-from edgeticket.errors import DataError, InsufficientDataError, PluginError, UsageError
+from edgeticket.errors import DataError, InsufficientDataError, UnsupportedError
 from edgeticket.found import Found, Result
 from edgeticket.masked import Choices, MaskedNet, outputs
 from edgeticket.model import Float, Model
+from edgeticket.ops import Weighted
 from edgeticket.plan import Plan
 from edgeticket.plugins import blame, load
 from edgeticket.reference import require_equal, run
+from edgeticket.search._teaching import Teaching
 from edgeticket.search._training import Checkpoint, Job, Progress, train, use_device
 from edgeticket.settings import Settings
 from edgeticket.ticket import Ticket
 
 LOG = logging.getLogger("edgeticket.find")
 PROOF_IMAGES = 256
-CALIBRATION_IMAGES = 1024
 
 
 def find(
@@ -45,9 +47,10 @@ def find(
 ) -> Found:
     """Search `plan` for a ticket, then train the controls. Resumes from `checkpoint` when that file exists.
 
-    Raises DataError where data and plan do not fit, EquivalenceError when torch and the numpy reference disagree.
+    Raises UnsupportedError for a network that no search can teach, DataError where data and plan do not fit,
+    EquivalenceError when torch and the numpy reference disagree.
     """
-    _check_data(plan, data)
+    check_plan(plan, data)
     session = _Session(plan, data, settings, Path(checkpoint) if checkpoint else None, report)
     ticket, result, difference = session.ticket("ticket", plan, settings)
     results, controls = [result], {}  # type: list[Result], dict[str, Ticket | Model]
@@ -60,30 +63,14 @@ def find(
     return Found(ticket, tuple(results), difference, controls)
 
 
-def network_plan(spec: str, data: Data) -> Plan:
-    """The plan of `NAME[:WIDTH,...]` (or PATH.py[:WIDTH,...]) for the data's shape and classes."""
-    name, _, sizes = spec.partition(":")
-    try:
-        widths = [int(size) for size in sizes.split(",") if size]
-    except ValueError:
-        raise UsageError(f"network {spec!r}: write NAME:WIDTH,WIDTH,..., for example conv:32,64,64") from None
-    if any(width < 1 for width in widths):
-        raise UsageError(f"network {spec!r}: a width is at least 1")
-    make = load("architectures", name).plan
-    with blame("architectures", name):
-        plan = make(*widths, input=tuple(data.train[0].shape[1:]), classes=len(data.classes))
-    if not isinstance(plan, Plan):
-        raise PluginError(f"architecture {name}: plan(...) returned {type(plan).__name__}, not an edgeticket Plan")
-    return plan
-
-
 class _Session:
     """What all networks of one `find` share."""
 
     def __init__(
         self, plan: Plan, data: Data, settings: Settings, path: Path | None, report: Callable[[Progress], None]
     ) -> None:
-        self.data, self.settings, self.report = data, settings, report
+        self.data, self.settings, self.report, self.teaching = data, settings, report, Teaching(data)
+        self.inputs = {next(iter(plan.inputs)): data.input}
         use_device(settings.device, settings.threads)
         self.checkpoint = Checkpoint(path, _key(plan, data, settings))
         if path is not None and path.exists():
@@ -103,7 +90,19 @@ class _Session:
             len(data.train[0]),
             s.epochs,
         )
-        return Job(phase, net, data.train, data.select, data.input, s.seed, s.epochs, s.batch, s.device, self.report)
+        return Job(
+            phase=phase,
+            net=net,
+            train=(data.train[0], self.teaching.wanted()),
+            loss=self.teaching.loss,
+            watch=self.teaching.watch,
+            input=data.input,
+            seed=s.seed,
+            epochs=s.epochs,
+            batch=s.batch,
+            device=s.device,
+            report=self.report,
+        )
 
     def ticket(self, phase: str, plan: Plan, settings: Settings) -> tuple[Ticket, Result, float]:
         edges, final = settings.edge_counts(plan), settings.final(plan)
@@ -113,13 +112,14 @@ class _Session:
         method = load("search", settings.method).search
         with blame("search", settings.method):
             method(job, settings, self.checkpoint)
+        self.teaching.unscale(job.net)
         ticket = self._finish(job, edges, settings)
         seconds = job.seconds + time.process_time() - start
         model = compact(ticket)
         proof = self.data.select[0][:PROOF_IMAGES]
         difference = require_equal(
             f"{phase}: masked torch network against the numpy reference of the compacted one",
-            outputs(job.net, proof, job.input),
+            outputs(job.net, proof, self.inputs)[0],
             run(model, proof),
         )
         return ticket, self._result(phase, job, ticket.narrow, ticket.purity, seconds), difference
@@ -130,39 +130,31 @@ class _Session:
         job.steps_by_kind, job.weight_decay = {"weight": self.settings.float_step}, {"weight": 5e-4}
         start = time.process_time()
         train(job, self.checkpoint)
-        folded = {name: job.net.cell(name).fold() for name in job.net.names}
-        model = Model(
-            ticket.narrow,
-            {name: Float(job.net.cell(name).weight().detach().cpu().numpy()) for name in job.net.names},
-            {name: scale for name, (scale, _) in folded.items()},
-            {name: bias for name, (_, bias) in folded.items()},
-            self.data.input,
-            {},
-            self.data.task,
-        )
-        model = replace(model, quant=calibrate(model, self.data.train[0][:CALIBRATION_IMAGES]))
+        self.teaching.unscale(job.net)
+        weights = {name: Float(job.net.cell(name).weight().detach().cpu().numpy()) for name in job.net.names}
+        scale, bias, slope = job.net.folded()
+        model = Model(ticket.narrow, weights, scale, bias, self.inputs, {}, self.data.task, slope)
+        model = calibrated(model, self.data)
         seconds = job.seconds + time.process_time() - start
         return model, self._result("float", job, model.plan, "trained float32", seconds)
 
     def _result(self, name: str, job: Job, plan: Plan, purity: str, seconds: float) -> Result:
-        correct, select = (
-            outputs(job.net, x, job.input).argmax(1) == y for x, y in (self.data.certify, self.data.select)
-        )
-        return Result(name, correct, float(select.mean()), purity, plan.widths(), seconds)
+        certify, select = (self.teaching.score(job.net, part) for part in (self.data.certify, self.data.select))
+        return Result(name, self.teaching.task, certify, select, purity, plan.widths(), seconds)
 
     def _finish(self, job: Job, edges: dict[str, int], settings: Settings) -> Ticket:
         """Fold, freeze, drop what is dead, calibrate."""
         net = job.net
-        masks, flips, learned, scale, bias = {}, {}, {}, {}, {}
+        masks, flips, learned = {}, {}, {}
         for name in net.names:
-            cell = net.cell(name)
-            if isinstance(cell.weight, MaskedWeight):
-                masks[name], flip = cell.weight.choose()
+            weight = net.cell(name).weight
+            if isinstance(weight, MaskedWeight):
+                masks[name], flip = weight.choose()
                 if settings.signs == "learned":
                     flips[name] = flip
             else:
-                learned[name] = cell.weight.codes()
-            scale[name], bias[name] = cell.fold()
+                learned[name] = weight.codes()
+        scale, bias, slope = net.folded()
         ticket = Ticket(
             plan=net.wide,
             seed=settings.seed,
@@ -173,11 +165,12 @@ class _Session:
             learned=learned,
             scale=scale,
             bias=bias,
-            input=self.data.input,
+            inputs=self.inputs,
             quant={},
             task=self.data.task,
             purity=settings.purity(settings.final(net.wide)),
             provenance=_provenance(self.data, settings),
+            slope=slope,
         )
         alive = remove_dead(ticket)
         LOG.info(
@@ -185,18 +178,31 @@ class _Session:
             {name: int((kept & ~alive.kept[name]).sum()) for name, kept in net.kept.items()},
         )
         ticket = alive
-        return replace(ticket, quant=calibrate(compact(ticket), self.data.train[0][:CALIBRATION_IMAGES]))
+        return replace(ticket, quant=calibrate(compact(ticket), self.data.train[0][:CALIBRATION_EXAMPLES]))
 
 
-def _check_data(plan: Plan, data: Data) -> None:
-    (shape,) = plan.inputs.values()
+def check_plan(plan: Plan, data: Data) -> None:
+    """Raise UnsupportedError or DataError unless a search can teach `plan` the task of `data`."""
+    for word, names in (("input", plan.inputs), ("output", plan.outputs)):
+        if len(names) != 1:
+            raise UnsupportedError(
+                f"the network has {len(names)} {word}s ({', '.join(names)}): a search teaches one with one {word}; "
+                "export and bench take it as it is"
+            )
+    (shape,), output = plan.inputs.values(), plan.shapes[plan.outputs[0]]
     if tuple(data.train[0].shape[1:]) != tuple(shape):
         raise DataError(
             f"{data.name} has examples of shape {data.train[0].shape[1:]}, the network reads {tuple(shape)}"
         )
-    outputs = plan.shapes[plan.outputs[0]]
-    if outputs != (len(data.classes),):
-        raise DataError(f"{data.name} has {len(data.classes)} classes, the network's output is {outputs}")
+    wanted = tasks.of(data).outputs(data)
+    if prod(output) != wanted or (data.task != "anomaly" and len(output) != 1):
+        raise DataError(f"{data.name} ({data.task}) needs {wanted} outputs, the network's output is {output}")
+    last = plan[plan.outputs[0]]
+    if data.task == "regression" and not (isinstance(last.op, Weighted) and last.op.activation == "none"):
+        raise UnsupportedError(
+            f"layer {last.name} ({type(last.op).__name__}): targets have units, so the last layer must be a Linear or Conv "
+            "without activation"
+        )
 
 
 def _provenance(data: Data, settings: Settings) -> dict[str, Any]:

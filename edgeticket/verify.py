@@ -3,7 +3,7 @@
     masked wide network = compacted (float64) = ONNX float (1e-5) · integer network (numpy) = ONNX int8 (a code per layer)
 
 A link that cannot be run here is reported as "not run", never as passed. The examples are the certify part of the data, and
-its accuracy comes with a one-sided 95 % Clopper-Pearson bound, which assumes that they are independent.
+the task's figures (edgeticket/tasks.py) come with 95 % intervals, which assume that they are independent.
 """
 
 from collections.abc import Sequence
@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeticket import tasks
 from edgeticket.calibration import check_data
 from edgeticket.compact import compact, prove
 from edgeticket.data import Data
@@ -21,7 +22,8 @@ from edgeticket.integer import dequantise, integerise
 from edgeticket.integer import run as run_integer
 from edgeticket.model import Model
 from edgeticket.reference import TOLERANCE, difference, run
-from edgeticket.theory import interval, lower_bound
+from edgeticket.tasks import Scored, Task
+from edgeticket.theory import interval
 from edgeticket.ticket import Ticket, read_ticket
 
 SPECIFICATION = "the integer network"
@@ -54,14 +56,12 @@ class Link:
 
 
 @dataclass(frozen=True)
-class Accuracy:
-    """On the certify part. `lower` is the one-sided 95 % bound; `agreement` the share of answers that are the ticket's."""
+class Row:
+    """One network on the certify part. `agreement`: share of answers that are the ticket's; None where there are none."""
 
     what: str
-    correct: int
-    of: int
-    lower: float
-    agreement: float
+    figures: dict[str, Any]
+    agreement: float | None
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,8 @@ class Verification:
     data: str
     same_data: bool  # as the search had, by its digest
     links: tuple[Link, ...]
-    accuracy: tuple[Accuracy, ...]
+    task: Task
+    rows: tuple[Row, ...]
 
     @property
     def passed(self) -> bool:
@@ -80,7 +81,12 @@ class Verification:
         return {link.outcome for link in self.links} - {"not run"} == {"passed"}
 
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "passed": self.passed}
+        told = {name: value for name, value in vars(self).items() if name not in ("task", "links", "rows")}
+        rows = {
+            "links": [asdict(link) for link in self.links],
+            self.task.word.lower(): [asdict(row) for row in self.rows],
+        }
+        return {**told, **rows, "passed": self.passed}
 
     def text(self) -> str:
         """A line a link, then a line a network."""
@@ -89,11 +95,9 @@ class Verification:
         for link in self.links:
             note = f" ({link.note})" if link.note else ""
             lines.append(f"  {link.outcome:8} {link.what} = {link.against}{link.figure}{note}")
-        for row in self.accuracy:
-            percent = f"{100 * row.correct / row.of:6.2f} %, at least {100 * row.lower:.2f} % (95 %)"
-            lines.append(
-                f"  {row.what:28} {percent}  {row.correct:,} of {row.of:,}  {100 * row.agreement:.2f} % as the ticket"
-            )
+        for row in self.rows:
+            agree = "" if row.agreement is None else f"  {100 * row.agreement:.2f} % as the ticket"
+            lines.append(f"  {row.what:28} {self.task.text(row.figures)}{agree}")
         return "\n".join(lines)
 
     def require(self) -> None:
@@ -109,24 +113,24 @@ def verify(ticket: str | Path, artifacts: Sequence[str | Path], data: Data) -> V
     """Run every link that the artifacts allow. Raises TicketError, DataError or UsageError for what cannot be read."""
     ticket, paths = Path(ticket), [Path(path) for path in artifacts]
     source = read_ticket(ticket)
-    raw, labels = data.certify
     model = compact(source)
     check_data(model, data)
-    outputs = run(model, raw)
+    judge = _Judge(model, data)
+    raw, outputs = judge.raw, judge.outputs
     links = [_wide_link(source, raw), _torch_link(source, raw, outputs)]
-    accuracy = [_accuracy(ticket.name, outputs, outputs, labels)]
+    rows = [judge.row(ticket.name, outputs)]
     for path in paths:
-        own, made = _onnx_links(path, model, raw, outputs)
+        own, made = _onnx_links(path, judge)
         links += own
         if made is not None:
-            accuracy.append(_accuracy(path.name, made, outputs, labels))
+            rows.append(judge.row(path.name, made))
     try:
         integer = integerise(model)
     except UnsupportedError as error:
         links.append(Link("integer network", "the specification", "not run", note=str(error)))
     else:
         codes = dequantise(integer, model.plan.outputs[0], run_integer(integer, raw))
-        accuracy.append(_accuracy("integer network", codes, outputs, labels))
+        rows.append(judge.row("integer network", codes))
     if not artifacts:
         links.append(Link("ONNX", "the compacted network", "not run", note="no ONNX file was given"))
     return Verification(
@@ -136,8 +140,33 @@ def verify(ticket: str | Path, artifacts: Sequence[str | Path], data: Data) -> V
         data.name,
         source.provenance.get("data_digest") == data.digest,
         tuple(links),
-        tuple(accuracy),
+        judge.task,
+        tuple(rows),
     )
+
+
+class _Judge:
+    """What the compacted network gives for the certify part, and what any other's outputs for it are worth."""
+
+    def __init__(self, model: Model, data: Data) -> None:
+        self.model, self.data, self.task = model, data, tasks.of(data)
+        self.raw = data.certify[0]
+        self.outputs = run(model, self.raw)
+        self.select = self.scored(run(model, data.select[0]), *data.select) if self.task.thresholds else None
+
+    def scored(self, outputs: np.ndarray, *part: np.ndarray) -> Scored:
+        raw, y = part or self.data.certify
+        return Scored(self.task.score(outputs, self.data.input.apply(raw), y), y)
+
+    def agreement(self, a: np.ndarray, b: np.ndarray) -> np.ndarray | None:
+        """bool per example: equal answers of two networks; None where the task has none."""
+        one, other = (self.task.answers(self.scored(outputs), self.select) for outputs in (a, b))
+        return None if one is None or other is None else one == other
+
+    def row(self, what: str, outputs: np.ndarray) -> Row:
+        equal = self.agreement(outputs, self.outputs)
+        figures = self.task.figures(self.scored(outputs), self.select)
+        return Row(what, figures, None if equal is None else float(equal.mean()))
 
 
 def _wide_link(ticket: Ticket, raw: np.ndarray) -> Link:
@@ -154,11 +183,14 @@ def _torch_link(ticket: Ticket, raw: np.ndarray, outputs: np.ndarray) -> Link:
         from edgeticket import masked
     except ModuleNotFoundError:
         return Link(what, against, "not run", note="torch is not installed; `find` compared them")
-    return _difference(what, against, masked.outputs(masked.of_ticket(ticket), raw, ticket.input), outputs, TOLERANCE)
+    return _difference(
+        what, against, masked.outputs(masked.of_ticket(ticket), raw, ticket.inputs)[0], outputs, TOLERANCE
+    )
 
 
-def _onnx_links(path: Path, model: Model, raw: np.ndarray, outputs: np.ndarray) -> tuple[list[Link], np.ndarray | None]:
-    """Links of one ONNX file, and its outputs for all of `raw` (None where it does not run)."""
+def _onnx_links(path: Path, judge: _Judge) -> tuple[list[Link], np.ndarray | None]:
+    """Links of one ONNX file, and its outputs for the certify part (None where it does not run)."""
+    outputs = judge.outputs
     if not path.is_file():
         raise UsageError(f"{path}: there is no such file")
     if path.suffix != ".onnx":
@@ -167,33 +199,38 @@ def _onnx_links(path: Path, model: Model, raw: np.ndarray, outputs: np.ndarray) 
 
     try:
         content = path.read_bytes()
-        made = to_onnx.run_bytes(content, raw)
+        made = to_onnx.run_bytes(content, judge.raw)
         if made.shape != outputs.shape or made.dtype != np.float32:
             told = f"outputs are {made.dtype} {made.shape[1:]}, the ticket's are float32 {outputs.shape[1:]}"
             raise EquivalenceError(told)
         if to_onnx.is_int8(content):
-            return _int8_links(path.name, model, raw, made), made
+            return _int8_links(path.name, judge, made), made
     except Exception as error:  # a foreign file can fail anywhere in ONNX Runtime, whose types have no common parent
         told = " ".join(str(error).split())[:400]
         return [Link(path.name, "the compacted network", "failed", note=told or type(error).__name__)], None
     return [_difference(path.name, "the compacted network", made, outputs, TOLERANCE)], made
 
 
-def _int8_links(name: str, model: Model, raw: np.ndarray, made: np.ndarray) -> list[Link]:
+def _int8_links(name: str, judge: _Judge, made: np.ndarray) -> list[Link]:
     """The file is the ticket's own int8 graph, and that graph is the integer network."""
     from exporters import qdq, to_onnx
     from exporters.graph import to_bytes
 
+    model, raw = judge.model, judge.raw
     few = raw[:LAYER_EXAMPLES]
     worst = max(qdq.compare(model, few)["codes"].values())
     again = to_onnx.run_bytes(to_bytes(qdq.build(model)), raw)
-    equal = made.argmax(1) == run_integer(integerise(model), raw).argmax(1)
-    agree = _outcome(interval(int(equal.sum()), len(equal), 0.9)[1] >= EQUAL_ANSWERS)
-    return [
+    links = [
         _difference(name, "the ticket's int8 graph, bit for bit", made, again, 0),
         Link(f"{name}, layer by layer", SPECIFICATION, _outcome(worst <= 1), worst, 1, len(few), unit="codes"),
-        Link(f"{name}, answers", SPECIFICATION, agree, float(equal.mean()), EQUAL_ANSWERS, len(raw), unit=AGREEMENT),
     ]
+    integer = integerise(model)
+    equal = judge.agreement(made, dequantise(integer, model.plan.outputs[0], run_integer(integer, raw)))
+    if equal is not None:
+        agree = _outcome(interval(int(equal.sum()), len(equal), 0.9)[1] >= EQUAL_ANSWERS)
+        measured = float(equal.mean())
+        links.append(Link(f"{name}, answers", SPECIFICATION, agree, measured, EQUAL_ANSWERS, len(raw), unit=AGREEMENT))
+    return links
 
 
 def _difference(what: str, against: str, a: np.ndarray, b: np.ndarray, allowed: float) -> Link:
@@ -206,10 +243,3 @@ def _difference(what: str, against: str, a: np.ndarray, b: np.ndarray, allowed: 
 
 def _outcome(good: bool) -> str:
     return "passed" if good else "failed"
-
-
-def _accuracy(what: str, outputs: np.ndarray, of_ticket: np.ndarray, labels: np.ndarray) -> Accuracy:
-    answers = outputs.argmax(1)
-    correct = int((answers == labels).sum())
-    agreement = float((answers == of_ticket.argmax(1)).mean())
-    return Accuracy(what, correct, len(labels), lower_bound(correct, len(labels)), agreement)

@@ -13,7 +13,7 @@ DRAW_EVERY = 20  # steps
 
 @contextmanager
 def bar() -> Iterator[Callable[[Any], None]]:
-    """A function that takes `Progress`: a bar per phase, with ETA, loss and accuracy; silent where stderr is no terminal.
+    """A function that takes `Progress`: a bar per phase, with ETA, loss and what is watched; silent where stderr is no terminal.
 
     While a phase runs, SIGINT and SIGTERM are kept until the function is next called: it then raises KeyboardInterrupt, at a
     moment when the search can be saved.
@@ -61,5 +61,4 @@ def _held_signals() -> Iterator[list[int]]:
 def _describe(progress: Any) -> str:
     if progress is None:
         return ""
-    watched = "" if progress.accuracy is None else f"  accuracy {100 * progress.accuracy:.1f} %"
-    return f"loss {progress.loss:.3f}{watched}"
+    return f"loss {progress.loss:.3f}  {progress.watched}".rstrip()

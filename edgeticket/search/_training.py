@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from edgeticket.cells import LearnedWeight, MaskedWeight, Norm
 from edgeticket.errors import EdgeTicketError
 from edgeticket.files import write_atomic
-from edgeticket.masked import MaskedNet, outputs, prepare
+from edgeticket.masked import MaskedNet, prepare
 from edgeticket.plan import Kept
 from edgeticket.ticket import Input
 
@@ -28,13 +28,13 @@ SMALL_STEP = 0.05  # scales and biases
 
 @dataclass(frozen=True)
 class Progress:
-    """After `step` of `steps`; `loss` is of a recent step, `accuracy` is None until the first epoch is over."""
+    """After `step` of `steps`; `loss` is of a recent step, `watched` (in words) is empty until the first epoch is over."""
 
     phase: str
     step: int
     steps: int
     loss: float
-    accuracy: float | None
+    watched: str
 
 
 @dataclass
@@ -43,8 +43,11 @@ class Job:
 
     phase: str
     net: MaskedNet
-    train: tuple[np.ndarray, np.ndarray]
-    select: tuple[np.ndarray, np.ndarray]
+    train: tuple[
+        np.ndarray, np.ndarray
+    ]  # raw, and what the outputs shall be: classes, or values in the outputs' own scale
+    loss: Callable[[Tensor, Tensor], Tensor]
+    watch: Callable[[MaskedNet], str]
     input: Input
     seed: int
     epochs: int
@@ -114,13 +117,14 @@ def train(job: Job, checkpoint: Checkpoint) -> None:
     run = _Run(job, optimizer, np.zeros(net.wide.channel_ids))
     if job.phase in checkpoint.phases:
         run.restore(checkpoint.phases[job.phase])
-    x, y = _tensors(job, job.train)
+    x, y = (torch.from_numpy(values).to(job.device) for values in job.train)
     for order in _orders(job, run.step):
         run.one_step(x[order], y[order])
         if run.step % run.epoch_steps == 0 and run.step < job.total:
-            run.accuracy = accuracy(net, job)
+            recalibrate(net, x[:WATCHED], job)  # quick norm statistics: recomputed properly at the end
+            run.watched = job.watch(net)
         try:
-            job.report(Progress(job.phase, run.step, job.total, run.loss, run.accuracy))
+            job.report(Progress(job.phase, run.step, job.total, run.loss, run.watched))
         except BaseException:
             checkpoint.put(job.phase, run.state, True)
             raise
@@ -135,7 +139,7 @@ class _Run:
     def __init__(self, job: Job, optimizer: torch.optim.SGD, importance: np.ndarray) -> None:
         self.job, self.optimizer, self.importance = job, optimizer, importance
         self.step, self.loss = 0, math.nan
-        self.accuracy: float | None = None
+        self.watched = ""
         self.epoch_steps = job.total // job.epochs
         self.start = time.process_time()
 
@@ -147,7 +151,7 @@ class _Run:
         for group in self.optimizer.param_groups:
             group["lr"] = group["base"] * 0.5 * (1 + math.cos(math.pi * self.step / job.total))
         net.train()
-        loss = F.cross_entropy(net(prepare(x, job.input)), y)
+        loss = job.loss(net(prepare(x, job.input)), y)
         self.optimizer.zero_grad()
         loss.backward()
         if job.shrink_at and self.step < max(job.shrink_at):
@@ -165,7 +169,7 @@ class _Run:
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         return {
             "step": self.step,
-            "accuracy": self.accuracy,
+            "watched": self.watched,
             "seconds": self.job.seconds + time.process_time() - self.start,
             "kept": {name: torch.from_numpy(kept.copy()) for name, kept in self.job.net.kept.items()},
             "net": {name: tensor.clone() for name, tensor in self.job.net.state_dict().items()},
@@ -182,7 +186,7 @@ class _Run:
             if momentum is not None:
                 self.optimizer.state[parameter]["momentum_buffer"] = momentum.to(parameter.device)
         self.importance[:] = state["importance"].numpy()
-        self.step, self.accuracy, self.job.seconds = state["step"], state["accuracy"], state["seconds"]
+        self.step, self.watched, self.job.seconds = state["step"], state["watched"], state["seconds"]
 
 
 def _optimizer(job: Job) -> torch.optim.SGD:
@@ -217,17 +221,6 @@ def _add_importance(net: MaskedNet, importance: np.ndarray) -> None:
             gradient, net.wide.channels[layer.name][rows], net.cell(layer.name).gate_gradient().double().cpu().numpy()
         )
     importance += np.abs(gradient)
-
-
-def _tensors(job: Job, part: tuple[np.ndarray, np.ndarray]) -> tuple[Tensor, Tensor]:
-    return torch.from_numpy(part[0]).to(job.device), torch.from_numpy(part[1]).to(job.device)
-
-
-def accuracy(net: MaskedNet, job: Job) -> float:
-    """On some of the select part, with quick norm statistics: good enough to watch, recomputed properly at the end."""
-    recalibrate(net, torch.from_numpy(job.train[0][:WATCHED]).to(job.device), job)
-    x, y = (values[:WATCHED] for values in job.select)
-    return float((outputs(net, x, job.input).argmax(1) == y).mean())
 
 
 @torch.no_grad()

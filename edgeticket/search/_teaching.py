@@ -1,0 +1,67 @@
+"""What a task asks of a network while it is trained, and what the trained network reaches."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from edgeticket import tasks
+from edgeticket.data import Data
+from edgeticket.datasets.arrays import Part
+from edgeticket.masked import MaskedNet, outputs
+from edgeticket.tasks import Scored, Task
+
+WATCHED = 1000  # examples
+
+
+@dataclass(frozen=True)
+class Teaching:
+    """Targets of a regression are learned at deviation 1; `unscale` then makes the outputs what the data have."""
+
+    data: Data
+
+    @cached_property
+    def task(self) -> Task:
+        return tasks.of(self.data)
+
+    @property
+    def loss(self) -> Callable[[Tensor, Tensor], Tensor]:
+        return F.cross_entropy if self.data.task == "classification" else _squared
+
+    def wanted(self) -> np.ndarray:
+        """What the outputs for the training part shall be: classes, or float32 values [n, outputs]."""
+        x, y = self.data.train
+        if self.data.task == "anomaly":
+            return self.data.input.apply(x).reshape(len(x), -1)
+        if self.data.task == "regression":
+            offset, step = (np.array(v, np.float32) for v in (self.data.target_offset, self.data.target_step))
+            return (y.reshape(len(y), -1) - offset) * step
+        return y
+
+    def watch(self, net: MaskedNet) -> str:
+        """The headline on some of the select part; nothing for a regression, whose outputs are scaled until the end."""
+        if self.data.task == "regression":
+            return ""
+        raw, y = (values[:WATCHED] for values in self.data.select)
+        return f"{self.task.word} {self.task.headline(self.score(net, (raw, y))):.3f}"
+
+    def score(self, net: MaskedNet, part: Part) -> Scored:
+        raw, y = part
+        (name,) = net.wide.inputs
+        made = outputs(net, raw, {name: self.data.input})[0]
+        return Scored(self.task.score(made, self.data.input.apply(raw), y), y)
+
+    def unscale(self, net: MaskedNet) -> None:
+        """Make the outputs of a trained regression the targets in their own units."""
+        if self.data.task == "regression":
+            device = next(net.parameters()).device
+            step, offset = (torch.tensor(v, device=device) for v in (self.data.target_step, self.data.target_offset))
+            net.cell(net.wide.outputs[0]).rescale(1 / step, offset)
+
+
+def _squared(outputs: Tensor, wanted: Tensor) -> Tensor:
+    return F.mse_loss(outputs.flatten(1), wanted)
