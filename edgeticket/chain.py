@@ -26,8 +26,9 @@ from edgeticket.data import load
 from edgeticket.describe import describe, describe_text, prove_compact, prove_text
 from edgeticket.errors import EdgeTicketError, UsageError
 from edgeticket.export import export
-from edgeticket.find import find, network_plan
+from edgeticket.find import find
 from edgeticket.found import Found
+from edgeticket.network import network_plan
 from edgeticket.verify import verify
 
 SEARCH = "search.json"

@@ -20,7 +20,7 @@ from edgeticket import __version__
 from edgeticket.errors import EdgeTicketError
 
 # The order of work; a command that is not named here comes last.
-ORDER = ["find", "show", "compact", "requantize", "export", "unpack", "verify", "bench", "data", "run"]
+ORDER = ["inspect", "find", "show", "compact", "requantize", "export", "unpack", "verify", "bench", "data", "run"]
 EXTRAS = {"torch": "edgeticket[search]", "PIL": "edgeticket[images]"}
 INTERRUPTED = 130
 _DEBUG = "edgeticket.debug"

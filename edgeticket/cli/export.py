@@ -8,26 +8,52 @@ import click
 
 from edgeticket.budget import Artifact
 from edgeticket.cli import format_option
+from edgeticket.cli._network import input_option
+from edgeticket.cli._options import data_options
+from edgeticket.errors import UsageError
 from edgeticket.export import export
-from edgeticket.ticket import read_ticket
+from edgeticket.model import Model
+from edgeticket.network import is_module, read_module
+from edgeticket.ops import Shape
+from edgeticket.ticket import Ticket, read_ticket
 
 
 @click.command("export")
-@click.argument("ticket", type=click.Path(path_type=Path))
+@click.argument("network", metavar="TICKET")
 @click.option("--to", "format", default="onnx", show_default=True, help="Format: a name, or the path to a .py file.")
 @click.option("--precision", help="float or int8.  [default: the exporter's]")
 @click.option("--weights", help="How ONNX stores them: fp32, cast8, trit5 or seed; the outputs are the same bits.")
 @click.option("--align", default=8, show_default=True, help="Round channel counts up to a multiple; 1: leave them.")
+@input_option
+@data_options(required=False)
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="File or folder to write.")
 @click.option("--overwrite", is_flag=True, help="Replace the output if it exists.")
 @format_option
 def command(
-    ticket: Path, format: str, output: Path, align: int, overwrite: bool, output_format: str, **options: Any
+    network: str, format: str, output: Path, align: int, overwrite: bool, output_format: str, **options: Any
 ) -> None:
-    """Write TICKET for a device."""
+    """Write TICKET for a device.
+
+    TICKET may also be a PyTorch module, MY_NET.py:NAME, with its own weights, to compare with: that needs --input, and for int8
+    data -d as the module reads them, to learn its ranges from.
+    """
+    about = {name: options.pop(name) for name in ("inputs", "source", "layout", "task")}
     given = {name: value for name, value in options.items() if value is not None}
-    done = export(read_ticket(ticket), format, output, overwrite=overwrite, align=align, **given)
+    done = export(_opened(network, **about), format, output, overwrite=overwrite, align=align, **given)
     show(done, output_format)
+
+
+def _opened(network: str, inputs: list[Shape], source: str | None, **about: str) -> Ticket | Model:
+    if is_module(network):
+        if not source:
+            return read_module(network, inputs)
+        from edgeticket.calibration import calibrated
+        from edgeticket.data import load
+
+        return calibrated(read_module(network, inputs), load(source, **about))
+    if inputs or source:
+        raise UsageError(f"{network}: --input and --data are for a PyTorch module, MY_NET.py:NAME: leave them out")
+    return read_ticket(network)
 
 
 def show(done: Artifact, output_format: str) -> None:

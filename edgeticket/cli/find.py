@@ -1,7 +1,6 @@
 """Search a random network for a structured-sparse subnetwork: writes a ticket."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,22 +8,12 @@ import click
 
 from edgeticket.cli import format_option
 from edgeticket.cli._bar import bar
+from edgeticket.cli._network import DENSITY, EDGES, LEARN, NETWORK, setting
 from edgeticket.cli._options import data_options
 from edgeticket.datasets.forms import LAYOUT_HELP
 from edgeticket.errors import UsageError
 from edgeticket.files import check_free
 from edgeticket.settings import Settings
-
-NETWORK = "NAME[:WIDTH,...] or PATH.py[:WIDTH,...]; NAME is conv, mlp or resnet8."
-DENSITY = "Kept weights / (fan-in x edges), above 0 and at most 1, e.g. 0.1 or 0.1,conv1=0.5."
-EDGES = "Random edges a connection, 1 to 16, e.g. 3 or 1,conv1=4."
-LEARN = "Layers with learned int8 weights: stem, head (while at most 5 % of the weights), layer names, or none."
-
-
-def setting(name: str, help: str, **more: Any) -> Callable[..., Any]:
-    """An option whose default is that of `Settings`."""
-    field = name.removeprefix("--").replace("-", "_")
-    return click.option(name, default=getattr(Settings, field), show_default=True, help=help, **more)
 
 
 @click.command("find", epilog="\b\n" + LAYOUT_HELP)
@@ -58,7 +47,8 @@ def command(
 ) -> None:
     """Search the random network -m for a subnetwork that does the job -d, and write what was chosen as a ticket."""
     from edgeticket.data import load
-    from edgeticket.find import find, network_plan
+    from edgeticket.find import find
+    from edgeticket.network import network_plan
 
     check_free(output, options.pop("overwrite"))
     checkpoint = _checkpoint(output, options.pop("resume"))

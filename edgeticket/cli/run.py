@@ -22,7 +22,7 @@ def command(config: Path, folder: Path, dry_run: bool, overwrite: bool, output_f
     from edgeticket import chain
     from edgeticket.config import read_config
     from edgeticket.data import load
-    from edgeticket.find import network_plan
+    from edgeticket.network import network_plan
 
     resolved = read_config(config)
     if dry_run:

@@ -1,0 +1,43 @@
+"""Options of networks and searches that several commands share."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from edgeticket.ops import Shape
+from edgeticket.settings import Settings
+
+NETWORK = (
+    "NAME[:WIDTH,...], PATH.py[:WIDTH,...] or your own PyTorch module, MY_NET.py:NAME. NAME is conv, mlp, wave, resnet8, "
+    "ds-cnn, mobilenet-v1-025, autoencoder or streaming-wakeword."
+)
+DENSITY = "Kept weights / (fan-in x edges), above 0 and at most 1, e.g. 0.1 or 0.1,conv1=0.5."
+EDGES = "Random edges a connection, 1 to 16, e.g. 3 or 1,conv1=4."
+LEARN = "Layers with learned int8 weights: stem, head (while at most 5 % of the weights), layer names, or none."
+_SHAPE = re.compile(r"[1-9]\d{0,6}(x[1-9]\d{0,6}){0,2}")
+
+
+def setting(name: str, help: str, **more: Any) -> Callable[..., Any]:
+    """An option whose default is that of `Settings`."""
+    field = name.removeprefix("--").replace("-", "_")
+    return click.option(name, default=getattr(Settings, field), show_default=True, help=help, **more)
+
+
+def input_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`--input CxHxW`, once for each input, as the parameter `inputs`."""
+    return click.option(
+        "--input",
+        "inputs",
+        multiple=True,
+        callback=_shapes,
+        help="Shape without the batch, 3x96x96; once for each input.",
+    )(command)
+
+
+def _shapes(ctx: click.Context, parameter: click.Parameter, texts: tuple[str, ...]) -> list[Shape]:
+    for text in texts:
+        if not _SHAPE.fullmatch(text):
+            raise click.BadParameter(f"{text!r} is not a shape: write 9, 1x1024 or 3x96x96, without the batch")
+    return [tuple(map(int, text.split("x"))) for text in texts]

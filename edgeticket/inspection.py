@@ -1,0 +1,131 @@
+"""What a network is before any search: its layers, which channels can leave together, and what forbids that."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from edgeticket.coupling import Group
+from edgeticket.model import Int8, Model
+from edgeticket.ops import Conv
+from edgeticket.packet import SEED, equivalents, pack_mask, packed_bytes, raw_bits
+from edgeticket.plan import Plan
+from edgeticket.settings import Settings
+from edgeticket.text import columns
+
+_SAMPLE = 1 << 16  # mask bits per layer that the estimate of bytes is made on
+
+
+def inspect(plan: Plan, settings: Settings) -> dict[str, Any]:
+    """Everything `edgeticket inspect` prints, as plain JSON values. Sizes in bytes, activations in elements = int8 bytes."""
+    learned, macs, weights = settings.learned(plan), plan.macs(), plan.weights()
+    owner = {int(i): name for name, group in plan.groups.items() for i in group.ids}
+    layers = [
+        {
+            "name": layer.name,
+            "op": type(layer.op).__name__,
+            "inputs": list(layer.inputs),
+            "shape": list(plan.shapes[layer.name]),
+            "weights": weights.get(layer.name, 0),
+            "macs": macs.get(layer.name, 0),
+            "learned": layer.name in learned,
+            "groups": list(dict.fromkeys(owner[i] for i in plan.channels[layer.name].tolist())),
+        }
+        for layer in plan.layers
+    ]
+    return {
+        "inputs": {name: list(shape) for name, shape in plan.inputs.items()},
+        "outputs": {name: list(plan.shapes[name]) for name in plan.outputs},
+        "layers": layers,
+        "groups": [_group(plan, name, group) for name, group in plan.groups.items() if name not in plan.inputs],
+        "total": {
+            "weights": sum(weights.values()),
+            "macs": sum(macs.values()),
+            "learned_weights": sum(weights[name] for name in learned),
+            "peak_activations": plan.peak_activations(),
+        },
+        "bytes": {"packed_estimate": estimate(plan, settings), **equivalents(plan)},
+    }
+
+
+def estimate(plan: Plan, settings: Settings) -> int:
+    """Packed bytes of a ticket of the whole plan: its masks are the code of random ones of the same density."""
+    weights = {name: Int8(np.broadcast_to(np.int8(0), plan.weight_shape(plan[name]))) for name in plan.weights()}
+    total = float(sum(packed_bytes(Model(plan, weights, {}, {}, {}, {})).values()))
+    densities, edges, rng = settings.densities(plan), settings.edge_counts(plan), np.random.default_rng(0)
+    masked = set(weights) - settings.learned(plan)
+    for name in sorted(masked):
+        size = plan.weights()[name]
+        bits = rng.random(min(size * edges[name], _SAMPLE)) < densities[name]
+        flips = len(raw_bits(bits[bits])) if settings.signs == "learned" else 0
+        total += (len(pack_mask(bits)) + flips) * size * edges[name] / len(bits) - size
+    return round(total) + (SEED if masked else 0)
+
+
+def _group(plan: Plan, name: str, group: Group) -> dict[str, Any]:
+    """`channels` of the layer that makes them, `steps`: how many of those leave at once, `blocked`: why none can."""
+    channels = int(np.isin(plan.channels[name], group.ids).sum())
+    blocked = group.fixed
+    tied = [_tie(plan, layer) for layer in group.tied]
+    if not blocked and len(group.ids) == 1:
+        blocked = f"all live or die together by {', '.join(tied)}" if tied else "the only channel of its tensor"
+    return {
+        "name": name,
+        "channels": channels,
+        "steps": channels // len(group.ids),
+        "blocked": blocked,
+        "tied": tied,
+        "layers": [layer.name for layer in plan.layers if np.isin(plan.channels[layer.name], group.ids).any()],
+    }
+
+
+def _tie(plan: Plan, name: str) -> str:
+    op = plan[name].op
+    return f"{name} ({type(op).__name__}{f' with {op.groups} groups' if isinstance(op, Conv) else ''})"
+
+
+# text
+
+
+def inspect_text(told: Mapping[str, Any]) -> str:
+    """`inspect(plan, settings)` as two tables and the totals."""
+    return "\n\n".join(["\n".join(columns(_layer_rows(told), "<<<")), "\n".join(_group_rows(told)), _totals(told)])
+
+
+def _layer_rows(told: Mapping[str, Any]) -> list[list[str]]:
+    rows = [["layer", "op", "weights are", "output", "weights", "MACs", "channels of group"]]
+    for row in told["layers"]:
+        kind = ("learned int8" if row["learned"] else "signs") if row["weights"] else ""
+        numbers = [f"{row[key]:,}" if row["weights"] else "" for key in ("weights", "macs")]
+        groups = row["groups"]
+        made_of = groups[0] if len(groups) == 1 else f"{groups[0]} and {len(groups) - 1} more"
+        rows.append([row["name"], row["op"], kind, _sizes(row["shape"]), *numbers, made_of])
+    return rows
+
+
+def _group_rows(told: Mapping[str, Any]) -> list[str]:
+    rows = [["group", "can shrink", "channels"]]
+    for row in told["groups"]:
+        each = f", {row['steps']} at once by {', '.join(row['tied'])}" if row["steps"] > 1 else ""
+        rows.append([row["name"], f"no: {row['blocked']}" if row["blocked"] else f"yes{each}", f"{row['channels']:,}"])
+    return columns(rows, "<<")
+
+
+def _totals(told: Mapping[str, Any]) -> str:
+    total, sizes = told["total"], told["bytes"]
+    ends = (", ".join(f"{name} {_sizes(shape)}" for name, shape in told[end].items()) for end in ("inputs", "outputs"))
+    free = sum(not row["blocked"] for row in told["groups"])
+    return "\n".join(
+        [
+            "reads {}; gives {}".format(*ends),
+            f"{free} of {len(told['groups'])} groups of channels can shrink",
+            f"{total['weights']:,} weights ({total['learned_weights']:,} would be learned int8), {total['macs']:,} MACs, "
+            f"{total['peak_activations']:,} bytes of int8 activations at the peak",
+            f"bytes of a ticket about {sizes['packed_estimate']:,} (estimated, with all channels), of this network as int8 "
+            f"{sizes['int8']:,}, as fp32 {sizes['fp32']:,}",
+        ]
+    )
+
+
+def _sizes(shape: list[int]) -> str:
+    return "x".join(map(str, shape))

@@ -1,0 +1,69 @@
+"""Networks by the words of a command line: a built-in or plug-in architecture, or a PyTorch module of the user's."""
+
+import re
+from collections.abc import Sequence
+
+from edgeticket import tasks
+from edgeticket.data import Data
+from edgeticket.errors import PluginError, UsageError
+from edgeticket.model import Model
+from edgeticket.ops import Shape
+from edgeticket.plan import Plan
+from edgeticket.plugins import blame, load
+
+WORDS = "NAME[:WIDTH,...], PATH.py[:WIDTH,...], or a PyTorch module MY_NET.py:NAME"
+_MODULE = re.compile(r".+\.py:[^\W\d]\w*")
+
+
+def is_module(spec: str) -> bool:
+    """Whether `spec` is FILE.py:NAME, a PyTorch module."""
+    return _MODULE.fullmatch(spec) is not None
+
+
+def read_module(spec: str, inputs: Sequence[Shape]) -> Model:
+    """The module FILE.py:NAME with its own weights, reading `inputs` (shapes without the batch). Needs torch.
+
+    Raises UsageError where they are missing, UnsupportedError for what a plan cannot hold.
+    """
+    if not inputs:
+        raise UsageError(f"network {spec!r}: say what it reads, for example --input 3x96x96, once for each input")
+    from edgeticket.frontends import pytorch
+
+    return pytorch.import_module(pytorch.load_module(spec), inputs)
+
+
+def read_plan(spec: str, inputs: Sequence[Shape], outputs: int | None = None) -> Plan:
+    """The plan of any network. Raises UsageError where there are too many inputs or, for a module, none."""
+    if is_module(spec):
+        return read_module(spec, inputs).plan
+    if len(inputs) > 1:
+        raise UsageError(f"network {spec!r} has one input: give --input once")
+    return architecture(spec, inputs[0] if inputs else None, outputs)
+
+
+def network_plan(spec: str, data: Data) -> Plan:
+    """The plan of a network for the data's shape and task."""
+    shape = tuple(data.train[0].shape[1:])
+    return (
+        read_module(spec, [shape]).plan if is_module(spec) else architecture(spec, shape, tasks.of(data).outputs(data))
+    )
+
+
+def architecture(spec: str, shape: Shape | None = None, outputs: int | None = None) -> Plan:
+    """The plan of `NAME[:WIDTH,...]` (or PATH.py[:WIDTH,...]); without `shape` or `outputs`, at those that it was published for."""
+    name, _, sizes = spec.partition(":")
+    try:
+        widths = [int(size) for size in sizes.split(",") if size]
+    except ValueError:
+        raise UsageError(f"network {spec!r}: write {WORDS}, for example conv:32,64,64") from None
+    if any(width < 1 for width in widths):
+        raise UsageError(f"network {spec!r}: a width is at least 1")
+    module = load("architectures", name)
+    shape, outputs = shape or getattr(module, "INPUT", None), outputs or getattr(module, "CLASSES", 10)
+    if shape is None:
+        raise UsageError(f"network {spec!r} has no input size of its own: say which, for example --input 1x28x28")
+    with blame("architectures", name):
+        plan = module.plan(*widths, input=shape, classes=outputs)
+    if not isinstance(plan, Plan):
+        raise PluginError(f"architecture {name}: plan(...) returned {type(plan).__name__}, not an edgeticket Plan")
+    return plan
