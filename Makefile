@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 THREADS := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 TORCH := torch==2.13.0
+DATA := sktime==1.2.0 river==0.26.1
 
 .PHONY: all demo lint test check soak bench sample evidence clean
 
@@ -15,6 +16,7 @@ $(BIN)/.installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check $(TORCH)
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[search,images,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps $(DATA)
 	touch $@
 
 demo: $(BIN)/.installed

@@ -22,7 +22,6 @@ import yaml
 from edgeticket.bench import bench, table
 from edgeticket.compact import zeroed
 from edgeticket.config import CONFIG, CONTROL, FLOAT, LOG, PARTIAL, REPORT, WIDE, Config
-from edgeticket.data import load
 from edgeticket.describe import describe, describe_text, prove_compact, prove_text
 from edgeticket.errors import EdgeTicketError, UsageError
 from edgeticket.export import export
@@ -80,7 +79,7 @@ def run(
 def _work(config: Config, partial: Path, say: Callable[[str], None], report: Callable[[Any], None]) -> None:
     log = _Log(partial, say)
     ticket = partial / f"{config.name}.ticket"
-    data = load(config.data, layout=config.layout, images=config.images)
+    data = config.load()
     found = _find(config, data, ticket, report)
     log.add("find", found.to_json(), found.text())
     log.add("show", described := describe(found.ticket), describe_text(described))

@@ -10,10 +10,11 @@ import yaml
 
 from edgeticket import plugins
 from edgeticket.bench import bench
+from edgeticket.data import Data, load
 from edgeticket.errors import UsageError
 from edgeticket.settings import Settings
 
-KEYS = {"name", "model", "data", "layout", "images", "find", "export", "bench"}
+KEYS = {"name", "model", "data", "layout", "task", "images", "find", "export", "bench"}
 FLAGS = {"control": True, "float_control": False}
 WIDE, CONTROL, FLOAT = "unremoved.onnx", "control.onnx", "float.onnx"
 CONFIG, REPORT, LOG = "config.yaml", "report.jsonl", "log.txt"
@@ -26,6 +27,7 @@ class Config:
     model: str
     data: str
     layout: str
+    task: str
     images: int | None
     find: Mapping[str, Any]
     export: Mapping[str, Mapping[str, Any]]
@@ -39,6 +41,10 @@ class Config:
     def flag(self, name: str) -> bool:
         return bool(self.find.get(name, FLAGS[name]))
 
+    def load(self) -> Data:
+        """The data, as `edgeticket.data.load` reads them."""
+        return load(self.data, layout=self.layout, images=self.images, task=self.task)
+
     def search(self) -> dict[str, Any]:
         """What the search depends on: another export or bench does not search again."""
         return {key: value for key, value in self.resolved().items() if key not in ("export", "bench")}
@@ -51,6 +57,7 @@ class Config:
             "model": self.model,
             "data": self.data,
             "layout": self.layout,
+            "task": self.task,
             "images": self.images,
             "find": {**self.settings.words(), **flags},
             "export": {name: dict(options) for name, options in self.export.items()},
@@ -85,6 +92,7 @@ def read_config(path: str | Path) -> Config:
         str(given.get("model", "conv")),
         str(given.get("data", "digits")),
         str(given.get("layout", "auto")),
+        str(given.get("task", "auto")),
         given.get("images"),
         given.get("find", {}),
         {str(name): options or {} for name, options in exports.items()},

@@ -21,7 +21,7 @@ from edgeticket.cli import data as cli_data
 from edgeticket.cli import main
 from edgeticket.data import Data, load, names, summary
 from edgeticket.datasets import arrays, digits, fashion_mnist, folder, npz, split, survey
-from edgeticket.datasets.forms import FORMS, LAYOUT_HELP, LAYOUTS
+from edgeticket.datasets.forms import FORMS, LAYOUT_HELP, LAYOUTS, TASK_HELP, TASKS
 from edgeticket.errors import DataError, InsufficientDataError, UsageError
 
 PARTS = ("train", "select", "certify")
@@ -184,7 +184,9 @@ def test_a_class_that_no_training_group_holds(tmp_path: Path) -> None:
     apart = np.argsort(split.places(np.arange(5)))[0]  # the group that certifies
     contents = example(classes=2) | {"groups": lots}
     contents["y_train"][lots == apart] = 2
-    with pytest.raises(InsufficientDataError, match=r"no example of class 2 \(2\) falls into the training part"):
+    with pytest.raises(
+        InsufficientDataError, match=r"no example of class 2 \(2\) falls into the part train: .*to x_train"
+    ):
         load(save(tmp_path, contents))
 
 
@@ -370,7 +372,10 @@ REFUSALS = {
     ),
     "label gap at 0": (changed("y_train", slice(None), np.arange(N) % 3 + 1), r"labels run to 3 but class 0 has none"),
     "class without examples": (example() | {"classes": np.array([*"abcd"])}, r"class 3 \(d\) has no training example"),
-    "float labels": (example() | {"y_train": np.zeros(N)}, r"y_train is float64"),
+    "float labels in one part": (
+        example(test=30) | {"y_train": np.arange(N) / 7},
+        r"y_train is float64 and y_test is int64: give both as integers for classification, or",
+    ),
     "boolean labels": (example() | {"y_train": np.zeros(N, bool)}, r"y_train is bool"),
     "text labels": (example() | {"y_train": np.array(["a"] * N)}, r"y_train is <U1"),
     "one class": (example(classes=1), r"only one class"),
@@ -453,6 +458,206 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "p.npz")
     with pytest.raises(DataError, match="not a file"):
         load(str(tmp_path / "p.npz"))
+
+
+# ---- tasks
+
+
+def test_the_task_follows_from_the_labels(tmp_path: Path) -> None:
+    x = example(test=30)
+    for y_train, task in (
+        (x["y_train"], "classification"),
+        (x["y_train"].astype(np.uint8), "classification"),
+        (np.linspace(0, 1, N), "regression"),
+        (np.linspace(0, 1, N).astype(np.float16), "regression"),
+        (np.random.default_rng(0).normal(size=(N, 3)), "regression"),
+    ):
+        source = save(tmp_path, x | {"y_train": y_train, "y_test": y_train[:30]})
+        assert (load(source).task, load(source, task=task).digest) == (task, load(source).digest)
+
+
+@pytest.mark.parametrize("targets", [None, 1, 2])
+def test_targets_stay_in_their_own_units(tmp_path: Path, targets: int | None) -> None:
+    generator = np.random.default_rng(1)
+    shape = (N,) if targets is None else (N, targets)
+    y = 40 + generator.normal(size=shape) * (0.01 if targets != 2 else [0.01, 1e4])
+    contents = example() | {"y_train": y}
+    found, by_class = load(save(tmp_path, contents)), load(save(tmp_path, example(), "c.npz"))
+    for part in PARTS:
+        x, values = getattr(found, part)
+        assert np.array_equal(x, getattr(by_class, part)[0])  # the task moves no example
+        assert values.dtype == np.float32
+        assert np.array_equal(values, y.astype(np.float32)[[*x.reshape(len(x), -1)[:, 0]]])
+    assert found.classes == (("target 0", "target 1") if targets == 2 else ("target",))
+    cut = load(save(tmp_path, contents), images=20)
+    assert len(cut.target_offset) == len(cut.target_step) == (targets or 1)
+    train = cut.train[1].astype(np.float64).reshape(20, -1)
+    assert cut.target_offset == pytest.approx(train.mean(0).tolist(), rel=1e-7)
+    assert cut.target_step == pytest.approx((1 / train.std(0)).tolist(), rel=1e-6)
+    assert all(float(np.float32(value)) == value for value in (*cut.target_offset, *cut.target_step))
+    assert (by_class.target_offset, by_class.target_step, by_class.left_out) == ((), (), 0)
+
+
+def test_targets_by_name_and_from_integers(tmp_path: Path) -> None:
+    y = np.stack([np.arange(N) ** 2, np.arange(N)], 1)
+    source = save(tmp_path, example() | {"y_train": y, "classes": np.array(["bar", "degrees"])})
+    found = load(source, task="regression")
+    assert found.classes == ("bar", "degrees")
+    assert found.train[1].dtype == np.float32
+    assert summary(found)["targets"]["names"] == ["bar", "degrees"]
+
+
+def targets(y: np.ndarray, **more: np.ndarray) -> dict:
+    return example() | {"y_train": y} | more
+
+
+def spoilt(index: object, value: float) -> np.ndarray:
+    y = np.linspace(0, 1, 2 * N).reshape(N, 2)
+    y[index] = value
+    return y
+
+
+BAD_TARGETS = {
+    "NaN": (targets(spoilt((4, 1), np.nan)), r"y_train holds NaN.* 1 of 120 .*first in example 4"),
+    "infinity": (targets(spoilt((5, 0), np.inf)), r"y_train holds NaN, infinity.*first in example 5"),
+    "beyond float32": (targets(spoilt((6, 0), 1e39)), r"y_train holds .*beyond float32.*first in example 6"),
+    "three axes": (targets(np.ones((N, 1, 1))), r"y_train has shape \(120, 1, 1\) for 120 examples"),
+    "no target": (targets(np.ones((N, 0))), r"y_train has shape \(120, 0\)"),
+    "fewer": (targets(np.ones(N - 1)), r"y_train has shape \(119,\) for 120 examples"),
+    "text": (targets(np.array(["1.5"] * N)), r"y_train is <U3: targets are numbers"),
+    "too few names": (targets(spoilt((0, 0), 9), classes=np.array(["a"])), r"1 names for 2 target\(s\)"),
+    "another test set": (
+        targets(spoilt((0, 0), 9), x_test=example(9)["x_train"], y_test=np.arange(9) / 3),
+        r"y_test has rows of \(\), y_train of \(2,\)",
+    ),
+    "spread beyond float32": (targets(np.arange(N) * 1e-44), r"targets spread by .*change the unit"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_TARGETS)
+def test_targets_refused(tmp_path: Path, case: str) -> None:
+    contents, sentence = BAD_TARGETS[case]
+    with pytest.raises(DataError, match=sentence):
+        load(save(tmp_path, contents), task="regression")
+
+
+def test_a_target_that_never_changes(tmp_path: Path) -> None:
+    y = np.stack([np.linspace(0, 1, N), np.full(N, 0.1)], 1)
+    source = save(tmp_path, targets(y))
+    with pytest.raises(InsufficientDataError, match=r"target 1 is 0\.1.* in all 69 training examples"):
+        load(source)
+    assert CliRunner().invoke(main, ["data", "check", source]).exit_code == 6
+    y[:, 1] = np.arange(N) > 60
+    with pytest.raises(InsufficientDataError, match=r"target 1 is 0\.0 in all 5 "):
+        load(save(tmp_path, targets(y)), images=5)
+
+
+def test_floats_are_no_classes(tmp_path: Path) -> None:
+    for task in ("classification", "anomaly"):
+        with pytest.raises(DataError, match=r"y_train is float64: number the classes"):
+            load(save(tmp_path, targets(np.arange(N) / 2)), task=task)
+
+
+@pytest.mark.parametrize("test", [0, 30])
+@pytest.mark.parametrize("groups", [False, True])
+def test_anomalies_are_left_out_of_train_alone(tmp_path: Path, test: int, groups: bool) -> None:
+    contents = example(classes=4, test=test)
+    for name in ("y_train", "y_test")[: 2 if test else 1]:
+        contents[name] = np.array([0, 3, 0, -7])[contents[name]]
+    contents |= {"groups": np.arange(N) // 4} if groups else {}
+    source = save(tmp_path, contents)
+    found = load(source, task="anomaly")
+    whole = load(save(tmp_path, contents | {"y_train": np.arange(N) % 3}, "whole.npz")) if not test else None
+    assert (found.task, found.classes) == ("anomaly", ("normal", "anomaly"))
+    for part in PARTS:
+        x, y = getattr(found, part)
+        assert y.dtype == np.int64
+        assert y.tolist() == [int(first) % 2 for first in x.reshape(len(x), -1)[:, 0]]
+        assert len(set(y.tolist())) == (1 if part == "train" else 2)
+    assert found.train[1].max() == 0
+    assert found.left_out == N // 2 - sum(found.select[1] == 1) - (0 if test else sum(found.certify[1] == 1))
+    assert found.left_out > 10
+    if whole:
+        assert ids(found.train) == {i for i in ids(whole.train) if i % 2 == 0}
+        assert ids(found.certify) == ids(whole.certify)
+    cut = load(source, task="anomaly", images=7)
+    assert np.array_equal(cut.train[0], found.train[0][:7])
+    assert cut.left_out == found.left_out
+
+
+def test_which_class_is_normal(tmp_path: Path) -> None:
+    contents = example()
+    for classes, normal in ((["bad", "OK", "worse"], 1), (["good", "x", "y"], 0)):
+        found = load(save(tmp_path, contents | {"classes": np.array(classes)}), task="anomaly")
+        x, y = found.certify
+        assert np.array_equal(y == 0, x.reshape(len(x), -1)[:, 0] % 3 == normal)
+    for classes in (["a", "b", "c"], ["ok", "good", "c"]):
+        with pytest.raises(DataError, match=r"which of the classes .*, c is normal\? Name one"):
+            load(save(tmp_path, contents | {"classes": np.array(classes)}), task="anomaly")
+
+
+@pytest.mark.parametrize(
+    ("y_train", "y_test", "sentence"),
+    [
+        (
+            np.zeros(N, int),
+            np.arange(30) % 2,
+            r"no example of class 1 \(anomaly\) falls into the part select.*to x_train",
+        ),
+        (np.arange(N) % 2, np.zeros(30, int), r"no example of class 1 \(anomaly\) .* certify: .*to x_test"),
+        (np.arange(N) % 2, np.ones(30, int), r"no example of class 0 \(normal\) .* certify"),
+        (np.ones(N, int), np.arange(30) % 2, r"only 0 example\(s\) fall into the part train"),
+    ],
+)
+def test_anomalies_need_both_kinds(tmp_path: Path, y_train: np.ndarray, y_test: np.ndarray, sentence: str) -> None:
+    source = save(tmp_path, example(test=30) | {"y_train": y_train, "y_test": y_test})
+    with pytest.raises(InsufficientDataError, match=sentence):
+        load(source, task="anomaly")
+    assert CliRunner().invoke(main, ["data", "check", source, "--task", "anomaly"]).exit_code == 6
+
+
+def test_one_training_example(tmp_path: Path) -> None:
+    for task in TASKS:
+        with pytest.raises(DataError, match="1 training example is too few"):
+            load(save(tmp_path, example()), images=1, task=task)
+
+
+def test_an_unknown_task(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"unknown task 'sorting': one of auto, classification, regression, anomaly"):
+        load(save(tmp_path, example()), task="sorting")
+    assert CliRunner().invoke(main, ["data", "check", "digits", "--task", "sorting"]).exit_code == 2
+
+
+def test_warnings_follow_the_task(tmp_path: Path) -> None:
+    (whole,) = summary(load(save(tmp_path, targets(np.arange(N) % 3 + 0.0))))["warnings"]
+    assert whole.startswith("the targets are 3 whole numbers")
+    assert summary(load(save(tmp_path, targets(np.arange(N) + 0.0))))["warnings"] == []
+    assert summary(load(save(tmp_path, targets(np.arange(N) % 3 + 0.5))))["warnings"] == []
+    contents = example(classes=2, test=30)
+    assert summary(load(save(tmp_path, contents), task="anomaly"))["warnings"] == []
+    contents["y_test"] = np.arange(30) // 28
+    (few,) = summary(load(save(tmp_path, contents), task="anomaly"))["warnings"]
+    assert few.startswith("fewer than 5 examples of a class in certify: anomaly (2)")
+
+
+def test_the_summary_follows_the_task(tmp_path: Path) -> None:
+    source = save(tmp_path, targets(spoilt((0, 0), 9.0), classes=np.array(["bar", "degrees"])))
+    found = summary(load(source))
+    assert "classes" not in found
+    y = load(source).train[1].astype(np.float64)
+    assert found["targets"]["mean"] == pytest.approx(y.mean(0))
+    assert found["targets"]["spread"] == pytest.approx(y.std(0))
+    run = CliRunner().invoke(main, ["data", "check", source, "--format", "json"])
+    assert json.loads(run.stdout) == found
+    text = CliRunner().invoke(main, ["data", "check", source]).stdout
+    assert "x.npz (regression)" in text
+    assert "targets 2: mean, standard deviation in train\n  bar " in text
+    assert f"{y.mean(0)[1]:.4g}  {y.std(0)[1]:.4g}\n" in text
+    text = CliRunner().invoke(main, ["data", "check", save(tmp_path, example(classes=2)), "--task", "anomaly"]).stdout
+    left = load(source, task="regression").train[0].shape[0] - load(str(tmp_path / "x.npz"), task="anomaly").left_out
+    assert "x.npz (anomaly)" in text
+    assert f"{69 - left} anomalous ones are left out of train\n  normal   {left}  " in text
+    assert "\n  anomaly   0  " in text
 
 
 # ---- damaged .npz
@@ -761,10 +966,11 @@ def test_command_list() -> None:
     assert [row["name"] for row in rows if "name" in row] == [name for name, _ in names()]
     assert [row["form"] for row in rows if "form" in row] == list(FORMS)
     assert [row["layout"] for row in rows if "layout" in row] == list(LAYOUTS)
+    assert [row["task"] for row in rows if "task" in row] == list(TASKS)
     text = CliRunner().invoke(main, ["data", "list"]).stdout
     assert all(name in text and line in text for name, line in [*names(), *FORMS.items()])
-    assert LAYOUT_HELP in text
-    assert LAYOUT_HELP in CliRunner().invoke(main, ["data", "check", "--help"]).stdout.replace("\n  ", "\n")
+    shown = CliRunner().invoke(main, ["data", "check", "--help"]).stdout.replace("\n  ", "\n")
+    assert all(words in text and words in shown for words in (LAYOUT_HELP, TASK_HELP))
 
 
 def test_the_text_on_layouts_is_short_and_of_those_there_are() -> None:

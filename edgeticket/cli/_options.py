@@ -9,6 +9,7 @@ DATA = (
     "A name of `edgeticket data list`, FILE.npz, a folder with a sub-folder of images per class, or FILE.py:FUNCTION."
 )
 LAYOUT = "How arrays are stored: see `edgeticket data list`."
+TASK = "auto, classification, regression or anomaly: see `edgeticket data list`."
 
 
 def data_options(default: str | None = None, required: bool = True) -> Callable[..., Any]:

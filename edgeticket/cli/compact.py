@@ -23,5 +23,6 @@ def command(ticket: Path, source: str | None, layout: str, images: int, output_f
     Both run on random raw values over the sensor's range, the same ones every time, or on --data.
     """
     opened = read_ticket(ticket)
-    report = prove_compact(opened, load(source, layout=layout).certify[0][:images] if source else None)
+    raw = load(source, layout=layout, task=opened.task).certify[0][:images] if source else None
+    report = prove_compact(opened, raw)
     click.echo(json.dumps(report) if output_format == "json" else prove_text(report))

@@ -7,6 +7,7 @@ import click
 
 from edgeticket import data
 from edgeticket.cli import format_option
+from edgeticket.cli._options import TASK
 from edgeticket.text import columns
 
 MAX_CHANNELS = 8  # listed one by one
@@ -20,21 +21,23 @@ def command() -> None:
 @command.command("list")
 @format_option
 def list_names(output_format: str) -> None:
-    """Print the data sets that are known by name, the other forms that -d takes, and the layouts of arrays."""
+    """Print the data sets that are known by name, the other forms that -d takes, the layouts and the tasks."""
     rows = [("name", *row) for row in data.names()]
     rows += [("form", *row) for row in data.FORMS.items()]
     if output_format == "json":
         rows += [("layout", *row) for row in data.LAYOUT_LINES.items()]
+        rows += [("task", *row) for row in data.TASK_LINES.items()]
         click.echo("\n".join(json.dumps({kind: name, "line": line}) for kind, name, line in rows))
     else:
-        click.echo("\n".join(columns([row[1:] for row in rows], "<<")) + f"\n\n{data.LAYOUT_HELP}")
+        click.echo("\n".join(columns([row[1:] for row in rows], "<<")) + f"\n\n{data.LAYOUT_HELP}\n\n{data.TASK_HELP}")
 
 
-@command.command("check", epilog="\b\n" + data.LAYOUT_HELP)
+@command.command("check", epilog=f"\b\n{data.LAYOUT_HELP}\n\n\b\n{data.TASK_HELP}")
 @click.argument("name")
 @click.option(
     "--layout", type=click.Choice(data.LAYOUTS), default="auto", show_default=True, help="How arrays are stored."
 )
+@click.option("--task", type=click.Choice(data.TASKS), default="auto", show_default=True, help=TASK)
 @click.option("--images", type=click.IntRange(min=1), help="Keep the first N of the training part.")
 @format_option
 def check(name: str, output_format: str, **options: Any) -> None:
@@ -51,7 +54,6 @@ def check(name: str, output_format: str, **options: Any) -> None:
 
 def _text(found: dict[str, Any]) -> str:
     sizes, sensor = found["sizes"], found["input"]
-    classes = [[name, *map(str, counts)] for name, counts in found["classes"].items()]
     return "\n".join(
         [
             f"name    {found['name']} ({found['task']})",
@@ -61,10 +63,23 @@ def _text(found: dict[str, Any]) -> str:
             f"input   x = (raw - {_range(sensor['offset'], 'g')}) * {_range(sensor['step'], '.9g')}",
             f"digest  {found['digest']}",
             f"source  {found['note']}",
-            f"classes {len(found['classes'])}: examples in train, select, certify",
-            *(f"  {line}" for line in columns(classes, "<")),
+            *_labels(found),
         ]
     )
+
+
+def _labels(found: dict[str, Any]) -> list[str]:
+    if found["task"] == "regression":
+        targets = found["targets"]
+        numbers = ([f"{value:.4g}" for value in targets[key]] for key in ("mean", "spread"))
+        head, rows = "targets {}: mean, standard deviation in train", [*zip(targets["names"], *numbers, strict=True)]
+    else:
+        head = "classes {}: examples in train, select, certify"
+        rows = [(name, *map(str, counts)) for name, counts in found["classes"].items()]
+    if found["task"] == "anomaly":
+        head += f"; {found['left_out']} anomalous ones are left out of train"
+    lines = columns(rows, "<")
+    return [head.format(len(lines)), *(f"  {line}" for line in lines)]
 
 
 def _range(values: list[float], style: str) -> str:

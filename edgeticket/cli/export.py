@@ -37,20 +37,20 @@ def command(
     TICKET may also be a PyTorch module, MY_NET.py:NAME, with its own weights, to compare with: that needs --input, and for int8
     data -d as the module reads them, to learn its ranges from.
     """
-    about = {name: options.pop(name) for name in ("inputs", "source", "layout", "task")}
+    about = {name: options.pop(name) for name in ("inputs", "source", "layout")}
     given = {name: value for name, value in options.items() if value is not None}
     done = export(_opened(network, **about), format, output, overwrite=overwrite, align=align, **given)
     show(done, output_format)
 
 
-def _opened(network: str, inputs: list[Shape], source: str | None, **about: str) -> Ticket | Model:
+def _opened(network: str, inputs: list[Shape], source: str | None, layout: str) -> Ticket | Model:
     if is_module(network):
         if not source:
             return read_module(network, inputs)
         from edgeticket.calibration import calibrated
         from edgeticket.data import load
 
-        return calibrated(read_module(network, inputs), load(source, **about))
+        return calibrated(read_module(network, inputs), load(source, layout=layout))
     if inputs or source:
         raise UsageError(f"{network}: --input and --data are for a PyTorch module, MY_NET.py:NAME: leave them out")
     return read_ticket(network)

@@ -9,7 +9,7 @@ import click
 from edgeticket.cli import format_option
 from edgeticket.cli._bar import bar
 from edgeticket.cli._network import DENSITY, EDGES, LEARN, NETWORK, setting
-from edgeticket.cli._options import data_options
+from edgeticket.cli._options import TASK, data_options
 from edgeticket.datasets.forms import LAYOUT_HELP
 from edgeticket.errors import UsageError
 from edgeticket.files import check_free
@@ -19,6 +19,7 @@ from edgeticket.settings import Settings
 @click.command("find", epilog="\b\n" + LAYOUT_HELP)
 @click.option("-m", "--model", "network", default="conv", show_default=True, help=NETWORK)
 @data_options(default="digits")
+@click.option("--task", default="auto", show_default=True, help=TASK)
 @click.option("--images", type=int, help="Learn from the first so many training examples.")
 @setting("--density", DENSITY, type=str)
 @setting("--edges", EDGES, type=str)
@@ -43,7 +44,14 @@ from edgeticket.settings import Settings
 @click.option("--resume", is_flag=True, help="Go on from OUTPUT.checkpoint.")
 @format_option
 def command(
-    network: str, source: str, layout: str, images: int | None, output: Path, output_format: str, **options: Any
+    network: str,
+    source: str,
+    layout: str,
+    task: str,
+    images: int | None,
+    output: Path,
+    output_format: str,
+    **options: Any,
 ) -> None:
     """Search the random network -m for a subnetwork that does the job -d, and write what was chosen as a ticket."""
     from edgeticket.data import load
@@ -54,7 +62,7 @@ def command(
     checkpoint = _checkpoint(output, options.pop("resume"))
     control, float_control = not options.pop("no_control"), options.pop("float_control")
     settings = Settings.parse(**options)
-    data = load(source, layout=layout, images=images)
+    data = load(source, layout=layout, images=images, task=task)
     plan = network_plan(network, data)
     with bar() as report:
         found = find(

@@ -26,7 +26,8 @@ def command(
     from edgeticket.ticket import read_ticket
 
     check_free(output, overwrite)
-    new = requantize(read_ticket(ticket), load(source, layout=layout, images=images))
+    old = read_ticket(ticket)
+    new = requantize(old, load(source, layout=layout, images=images, task=old.task))
     new.write(output)
     quant = new.quant
     rows = {name: {"scale": q.scale, "zero_point": q.zero_point} for name, q in quant.items()}

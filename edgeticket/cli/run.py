@@ -21,12 +21,11 @@ def command(config: Path, folder: Path, dry_run: bool, overwrite: bool, output_f
     """Do the whole job that CONFIG describes. An interrupted run goes on where it stopped when it is started again."""
     from edgeticket import chain
     from edgeticket.config import read_config
-    from edgeticket.data import load
     from edgeticket.network import network_plan
 
     resolved = read_config(config)
     if dry_run:
-        plan = network_plan(resolved.model, load(resolved.data, layout=resolved.layout, images=resolved.images))
+        plan = network_plan(resolved.model, resolved.load())
         resolved.settings.densities(plan), resolved.settings.learned(plan)  # raise for layers that do not exist
         told = {"config": resolved.resolved(), "steps": list(chain.steps(resolved))}
         click.echo(json.dumps(told) if output_format == "json" else "\n".join(told["steps"]))

@@ -1,32 +1,36 @@
-"""Arrays as stored -> checked arrays: x uint8, int16 or float32 with channels first, y int64."""
+"""Arrays as stored -> checked arrays: x uint8, int16 or float32 with channels first, y as datasets/labels.py has it."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from edgeticket.datasets import labels
 from edgeticket.datasets.forms import LAYOUTS
-from edgeticket.datasets.raw import KEYS, REQUIRED, Raw
+from edgeticket.datasets.raw import KEYS, REQUIRED, Raw, finite
 from edgeticket.errors import DataError, UsageError
 
-MAX_CLASSES = 10_000
 Part = tuple[np.ndarray, np.ndarray]
 _CHANNELS = (1, 3, 4)  # what a picture has; "auto" looks for them
 
 
 @dataclass(frozen=True)
 class Arrays:
-    """x [n, c, h, w], [n, c, length] or [n, features]; y [n]; groups [n of train], the ids that must stay together."""
+    """x [n, c, h, w], [n, c, length] or [n, features]; y by task; groups [n of train], the ids that must stay together."""
 
     train: Part
     test: Part | None
     groups: np.ndarray | None
-    classes: tuple[str, ...]
+    classes: tuple[str, ...]  # or the targets' names
+    task: str
+
+    @property
+    def count(self) -> int:
+        return len(self.train[1]) + (len(self.test[1]) if self.test else 0)
 
 
-def check(raw: Raw, layout: str) -> Arrays:
-    """Raises DataError with the name of the first array that is unusable, UsageError for a layout that fits no source."""
+def check(raw: Raw, layout: str, task: str) -> Arrays:
+    """Raises DataError with the name of the first array that is unusable, UsageError for options that fit no source."""
     if layout not in LAYOUTS:
         raise UsageError(f"unknown layout {layout!r}: one of {', '.join(LAYOUTS)}")
     if raw.layout != "auto" and layout not in ("auto", "flat", raw.layout):
@@ -35,21 +39,17 @@ def check(raw: Raw, layout: str) -> Arrays:
         )
     layout = raw.layout if layout == "auto" else layout
     _require_keys(raw)
-    train = _part(raw, "train", layout)
-    test = _part(raw, "test", layout) if "x_test" in raw.arrays else None
-    classes = _classes(raw, train[1])
-    _require_no_gap(train[1], classes, named="classes" in raw.arrays)
-    for name, part in (("y_train", train), ("y_test", test)):
-        if part and part[1].max() >= len(classes):
-            raise DataError(
-                f"{name} holds label {part[1].max()}, classes are 0..{len(classes) - 1}: correct the labels"
-            )
-    if test and (test[0].shape[1:] != train[0].shape[1:] or test[0].dtype != train[0].dtype):
+    x = {part: _x(raw, f"x_{part}", layout) for part in ("train", "test") if f"x_{part}" in raw.arrays}
+    task = labels.choose(raw, task)
+    y, classes = labels.read(raw, task, {part: len(values) for part, values in x.items()})
+    train, test = x["train"], x.get("test")
+    if test is not None and (test.shape[1:] != train.shape[1:] or test.dtype != train.dtype):
         raise DataError(
-            f"x_test is {test[0].dtype} {test[0].shape[1:]} per example, x_train {train[0].dtype} {train[0].shape[1:]}: "
+            f"x_test is {test.dtype} {test.shape[1:]} per example, x_train {train.dtype} {train.shape[1:]}: "
             "prepare both in the same way"
         )
-    return Arrays(train, test, _groups(raw, len(train[1])), classes)
+    groups = _groups(raw, len(train))
+    return Arrays((train, y["train"]), None if test is None else (test, y["test"]), groups, classes, task)
 
 
 def _require_keys(raw: Raw) -> None:
@@ -63,21 +63,11 @@ def _require_keys(raw: Raw) -> None:
         raise DataError(f"array {missing[0]!r} is missing (found: {', '.join(raw.arrays) or 'none'}): add it")
 
 
-def _part(raw: Raw, part: str, layout: str) -> Part:
-    x_name, y_name = f"x_{part}", f"y_{part}"
-    stored = _array(x_name, raw.arrays[x_name])
+def _x(raw: Raw, name: str, layout: str) -> np.ndarray:
+    stored = raw.plain(name)
     if not 2 <= stored.ndim <= 4 or stored.size == 0:
-        raise DataError(f"{x_name} has shape {stored.shape}: give 2 to 4 axes, examples first, none empty")
-    x = np.ascontiguousarray(arrange(x_name, _readings(x_name, stored), layout))
-    return x, _labels(y_name, _array(y_name, raw.arrays[y_name]), len(x))
-
-
-def _array(name: str, value: Any) -> np.ndarray:
-    if not isinstance(value, np.ndarray):
-        raise DataError(f"{name} is {type(value).__name__}: give a numpy array")
-    if value.dtype.hasobject:
-        raise DataError(f"{name} holds Python objects: store plain numbers (no dtype=object, no ragged rows)")
-    return value
+        raise DataError(f"{name} has shape {stored.shape}: give 2 to 4 axes, examples first, none empty")
+    return np.ascontiguousarray(arrange(name, _readings(name, stored), layout))
 
 
 def _readings(name: str, x: np.ndarray) -> np.ndarray:
@@ -87,15 +77,7 @@ def _readings(name: str, x: np.ndarray) -> np.ndarray:
         return x.astype(native)
     if x.dtype.kind != "f":
         raise DataError(f"{name} is {x.dtype}: store what the sensor gives as uint8, int16 or floating point")
-    with np.errstate(over="ignore"):
-        x = x.astype(np.float32)
-    bad = np.flatnonzero(~np.isfinite(x).reshape(len(x), -1).all(1))
-    if len(bad):
-        raise DataError(
-            f"{name} holds NaN, infinity or a value beyond float32 in {len(bad)} of {len(x)} examples, first in example "
-            f"{bad[0]}: repair or drop them"
-        )
-    return x
+    return finite(name, x)
 
 
 def arrange(name: str, x: np.ndarray, layout: str) -> np.ndarray:
@@ -126,43 +108,6 @@ def _guess(name: str, x: np.ndarray) -> str:
     )
 
 
-def _labels(name: str, y: np.ndarray, count: int) -> np.ndarray:
-    if y.shape != (count,):
-        raise DataError(f"{name} has shape {y.shape} for {count} examples: give one label for each")
-    if y.dtype.kind not in "iu":
-        raise DataError(f"{name} is {y.dtype}: number the classes 0, 1, 2 ... as integers")
-    for bad in np.flatnonzero((y < 0) | (y >= MAX_CLASSES))[:1]:
-        raise DataError(
-            f"{name}[{bad}] is {y[bad]}: labels run from 0 to {MAX_CLASSES - 1}; number the classes 0, 1, 2 ..."
-        )
-    return y.astype(np.int64)
-
-
-def _classes(raw: Raw, y: np.ndarray) -> tuple[str, ...]:
-    """The classes' names: as given, otherwise their numbers."""
-    if "classes" not in raw.arrays:
-        return tuple(str(label) for label in range(int(y.max()) + 1))
-    names = raw.arrays["classes"]
-    names = names.tolist() if isinstance(names, np.ndarray) else names
-    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
-        raise DataError("classes is not a list of strings: give one name for each class")
-    if len(set(names)) != len(names):
-        raise DataError("classes holds one name twice: give each class its own")
-    return tuple(names)
-
-
-def _require_no_gap(y: np.ndarray, classes: tuple[str, ...], named: bool) -> None:
-    counts = np.bincount(y, minlength=len(classes))
-    if (counts > 0).sum() < 2:
-        raise DataError("y_train holds only one class: classification needs two or more")
-    for empty in np.flatnonzero(counts[: len(classes)] == 0)[:1]:
-        if named:
-            raise DataError(f"class {empty} ({classes[empty]}) has no training example: add some, or drop the class")
-        raise DataError(
-            f"y_train's labels run to {y.max()} but class {empty} has none: number them from 0 without gaps"
-        )
-
-
 def blocks(x: np.ndarray) -> Iterator[np.ndarray]:
     """Rows of `x`, about a million values at a time, so that wide copies of them stay small."""
     rows = max(1, (len(x) << 20) // x.size)
@@ -172,7 +117,7 @@ def blocks(x: np.ndarray) -> Iterator[np.ndarray]:
 def _groups(raw: Raw, count: int) -> np.ndarray | None:
     if "groups" not in raw.arrays:
         return None
-    groups = _array("groups", raw.arrays["groups"])
+    groups = raw.plain("groups")
     if groups.shape != (count,) or groups.dtype.kind not in "iuU":
         raise DataError(
             f"groups is {groups.dtype} {groups.shape} for {count} training examples: give one integer or string for each"

@@ -19,7 +19,10 @@ MAX_EXCHANGED = 256  # of the largest groups: small ones fill up to the last per
 
 
 def split(arrays: Arrays) -> Mapping[str, Part]:
-    """train, select and certify, copied. Raises InsufficientDataError where a part, or a class in train, stays empty."""
+    """train, select and certify, copied; for anomalies train holds normal examples only.
+
+    Raises InsufficientDataError where a part stays empty, or a class in train, or a kind in select or certify.
+    """
     x, y = arrays.train
     fifths = FIFTHS if arrays.test is None else FIFTHS_WITH_TEST
     if arrays.groups is None:
@@ -28,7 +31,10 @@ def split(arrays: Arrays) -> Mapping[str, Part]:
         number = _by_groups(arrays.groups, fifths)
     parts = {part: (x[number == index], y[number == index]) for index, part in enumerate(fifths)}
     parts |= {} if arrays.test is None else {"certify": arrays.test}
-    _require(parts, arrays.classes)
+    if arrays.task == "anomaly":
+        x, y = parts["train"]
+        parts["train"] = x[y == 0], y[y == 0]
+    _require(parts, arrays)
     return parts
 
 
@@ -101,15 +107,17 @@ def _exchange(sizes: np.ndarray, goals: np.ndarray, numbers: np.ndarray) -> bool
     return True
 
 
-def _require(parts: Mapping[str, Part], classes: tuple[str, ...]) -> None:
+def _require(parts: Mapping[str, Part], arrays: Arrays) -> None:
     for name, (_, y) in parts.items():
         if len(y) < MIN_PART:
             raise InsufficientDataError(
                 f"only {len(y)} example(s) fall into the part {name}: give more examples, or larger groups"
             )
-    counts = np.bincount(parts["train"][1], minlength=len(classes))
-    for empty in np.flatnonzero(counts == 0)[:1]:
-        raise InsufficientDataError(
-            f"no example of class {empty} ({classes[empty]}) falls into the training part: add more of them, and in more "
-            "groups where there are any"
-        )
+    needed = {"classification": ("train",), "anomaly": ("select", "certify"), "regression": ()}[arrays.task]
+    for name in needed:
+        counts = np.bincount(parts[name][1], minlength=len(arrays.classes))
+        for empty in np.flatnonzero(counts == 0)[:1]:
+            raise InsufficientDataError(
+                f"no example of class {empty} ({arrays.classes[empty]}) falls into the part {name}: add more of them to "
+                f"{'x_test' if name == 'certify' and arrays.test else 'x_train'}, and in more groups where there are any"
+            )
