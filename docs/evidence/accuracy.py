@@ -4,20 +4,14 @@ python docs/evidence/accuracy.py            run what is missing, then write docs
 python docs/evidence/accuracy.py ROW ...    the same for these rows alone (two processes may share the work)
 """
 
-import json
-import subprocess
 import sys
-from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from edgeticket.describe import describe
-from edgeticket.ticket import read_ticket
+from _runs import HERE, results, run
 
-HERE = Path(__file__).parent
 RESULTS = HERE / "accuracy.jsonl"
 TABLE = HERE.parent / "evidence.md"
-RUNS = HERE.parent.parent / "runs" / "evidence"
 COMMON = "-d fashion-mnist --images 30000 --epochs 10"
 SEEDS = (0, 1, 2)
 ROWS = {
@@ -31,36 +25,14 @@ ROWS = {
 
 
 def main() -> None:
-    RUNS.mkdir(parents=True, exist_ok=True)
-    wanted = sys.argv[1:] or list(ROWS)
     for seed in SEEDS:
-        for name in wanted:
-            if not any(row["seed"] == seed for row in results(name)):
-                run(name, seed)
+        for name in sys.argv[1:] or ROWS:
+            run(RESULTS, name, f"{ROWS[name]} {COMMON}", seed)
     TABLE.write_text(table())
 
 
-def results(name: str) -> list[dict[str, Any]]:
-    """What was found with the row's arguments as they are now."""
-    rows = [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
-    return [row for row in rows if row["arguments"] == f"{ROWS[name]} {COMMON}"]
-
-
-def run(name: str, seed: int) -> None:
-    ticket, arguments = RUNS / f"{name}-{seed}.ticket", f"{ROWS[name]} {COMMON}"
-    resume = ["--resume"] if ticket.with_name(ticket.name + ".checkpoint").exists() else []
-    words = f"find {arguments} --seed {seed} -o {ticket} --overwrite --format json"
-    command = [sys.executable, "-m", "edgeticket", *words.split(), *resume]
-    found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
-    about = describe(read_ticket(ticket))
-    row = {"arguments": arguments, "seed": seed, "bytes": about["bytes"], "total": about["total"]}
-    row |= {key: found[key] for key in ("results", "verdict")}
-    with RESULTS.open("a") as file:
-        file.write(json.dumps(row) + "\n")
-
-
 def table() -> str:
-    found = {name: results(name) for name in ROWS}
+    found = {name: results(RESULTS, f"{arguments} {COMMON}") for name, arguments in ROWS.items()}
     floats = [
         (mean_of(rows, -1, "select_accuracy"), name) for name, rows in found.items() if "float" in ROWS[name] and rows
     ]

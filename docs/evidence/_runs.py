@@ -1,0 +1,36 @@
+"""Searches whose results are kept: one line of JSON each, not run again while their arguments stay the same."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from edgeticket.describe import describe
+from edgeticket.ticket import read_ticket
+
+HERE = Path(__file__).parent
+RUNS = HERE.parent.parent / "runs" / "evidence"
+
+
+def results(file: Path, arguments: str) -> list[dict[str, Any]]:
+    """What was found with these arguments, of every seed."""
+    rows = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    return [row for row in rows if row["arguments"] == arguments]
+
+
+def run(file: Path, name: str, arguments: str, seed: int) -> None:
+    """`edgeticket find ARGUMENTS --seed SEED`, unless `file` has it; an interrupted one goes on where it stopped."""
+    if any(row["seed"] == seed for row in results(file, arguments)):
+        return
+    RUNS.mkdir(parents=True, exist_ok=True)
+    ticket = RUNS / f"{name}-{seed}.ticket"
+    resume = ["--resume"] if ticket.with_name(ticket.name + ".checkpoint").exists() else []
+    words = f"find {arguments} --seed {seed} -o {ticket} --overwrite --format json"
+    command = [sys.executable, "-m", "edgeticket", *words.split(), *resume]
+    found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+    about = describe(read_ticket(ticket))
+    row = {"arguments": arguments, "seed": seed} | {key: about[key] for key in ("inputs", "bytes", "total")}
+    row |= {key: found[key] for key in ("results", "verdict")}
+    with file.open("a") as stream:
+        stream.write(json.dumps(row) + "\n")
