@@ -9,15 +9,15 @@ from edgeticket import tasks
 from edgeticket.compact import compact
 from edgeticket.data import Data
 from edgeticket.errors import DataError
-from edgeticket.model import Model
+from edgeticket.model import Model, Raw
 from edgeticket.reference import batches, feed, run_all
 from edgeticket.ticket import Quant, Ticket
 
 CALIBRATION_EXAMPLES = 1024
 
 
-def calibrate(model: Model, raw: np.ndarray) -> dict[str, Quant]:
-    """Min-max over `raw` [n, *input shape]; every range includes 0, so that 0 is a code."""
+def calibrate(model: Model, raw: Raw) -> dict[str, Quant]:
+    """Min-max over `raw`, [n, *shape] of each input; every range includes 0, so that 0 is a code."""
     low: dict[str, float] = {}
     high: dict[str, float] = {}
     for part in batches(model.plan, raw):
@@ -57,7 +57,7 @@ def check_data(model: Model, data: Data) -> None:
             f"data {data.name} are for {data.task}, the ticket is for {model.task}: give its data, or --task"
         )
     outputs, wanted = model.plan.shapes[model.plan.outputs[0]], tasks.of(data).outputs(data)
-    if prod(outputs) < wanted if data.task == "classification" else prod(outputs) != wanted:
+    if len(outputs) != 1 or outputs[0] < wanted if data.task == "classification" else prod(outputs) != wanted:
         raise DataError(
             f"data {data.name} need {wanted} outputs, the network's output is {outputs}: give the ticket's data"
         )

@@ -99,11 +99,13 @@ def _read_onnx(path: Path) -> bytes:
 
 
 def _require_same_bits(packed: Any, plain: Any, path: Path) -> None:
-    (entry,) = packed.get_inputs()
     rng = np.random.default_rng(0)
-    kind = {"tensor(uint8)": np.uint8, "tensor(int16)": np.int16, "tensor(float)": np.float32}[entry.type]
-    raw = rng.integers(0, 256, (PROBES, *entry.shape[1:])).astype(kind)
-    for a, b in zip(packed.run(None, {entry.name: raw}), plain.run(None, {entry.name: raw}), strict=True):
+    kinds = {"tensor(uint8)": np.uint8, "tensor(int16)": np.int16, "tensor(float)": np.float32}
+    raw = {
+        entry.name: rng.integers(0, 256, (PROBES, *entry.shape[1:])).astype(kinds[entry.type])
+        for entry in packed.get_inputs()
+    }
+    for a, b in zip(packed.run(None, raw), plain.run(None, raw), strict=True):
         if a.tobytes() != b.tobytes():
             raise EquivalenceError(f"{path}: the plain form gives other outputs: nothing was written, please report it")
 

@@ -1,7 +1,7 @@
 """What is constant in an ONNX graph: computing it once, and finding what ONNX Runtime left to be computed every time."""
 
 import tempfile
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,8 @@ import onnxruntime
 from onnx import helper, numpy_helper
 
 from edgeticket.errors import EdgeTicketError, UnsupportedError
+from edgeticket.model import Raw
+from exporters.graph import Graph
 
 KEPT_BY_DESIGN = frozenset({"DequantizeLinear", "QuantizeLinear"})  # int8 runtimes want them beside the weights
 
@@ -31,11 +33,18 @@ def session(content: bytes, *, optimised: Path | None = None) -> Any:
         raise UnsupportedError(f"ONNX Runtime {onnxruntime.__version__} does not load the file: {error}") from error
 
 
-def run(loaded: Any, raw: np.ndarray) -> list[np.ndarray]:
-    """Every output of a session for the values of its only input. Raises UnsupportedError when ONNX Runtime refuses them."""
+def run(loaded: Any, raw: Raw) -> list[np.ndarray]:
+    """Every output of a session for the values of its inputs. Raises UnsupportedError when ONNX Runtime refuses them.
+
+    Names of inputs are the plan's; the file's come from them, in the plan's order.
+    """
+    names = Graph()
     try:
-        (entry,) = loaded.get_inputs()
-        return [np.asarray(output) for output in loaded.run(None, {entry.name: raw})]
+        if isinstance(raw, Mapping):
+            feeds = {names.fresh(name): values for name, values in raw.items()}
+        else:
+            feeds = {loaded.get_inputs()[0].name: raw}
+        return [np.asarray(output) for output in loaded.run(None, feeds)]
     except Exception as error:  # as above
         raise UnsupportedError(f"ONNX Runtime {onnxruntime.__version__} does not run the file: {error}") from error
 

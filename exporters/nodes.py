@@ -1,14 +1,17 @@
 """What every precision writes in the same way: the input map, attributes of windows, activations, the file's metadata."""
 
+from collections.abc import Callable
+from math import sqrt
 from typing import Any
 
 import numpy as np
 from onnx import TensorProto
 
-from edgeticket.ops import AveragePool, Conv, MaxPool, Shape
+from edgeticket.ops import Conv, ConvTranspose, MaxPool, Pool, Shape, leak
 from edgeticket.ticket import Input
 from exporters.graph import Graph
 
+Step = Callable[..., str]  # adds a node: its operation, inputs and attributes -> its output
 _ACTIVATIONS = {"relu": "Relu", "sigmoid": "Sigmoid", "tanh": "Tanh"}
 
 
@@ -22,24 +25,50 @@ def map_input(graph: Graph, sensor: Input, name: str, shape: Shape, raw: str) ->
     return graph.node("Mul", x, graph.constant(factor, f"{name}_step"), name=f"{name}_scaled")
 
 
-def window(op: Conv | MaxPool | AveragePool) -> dict[str, Any]:
+def window(op: Conv | ConvTranspose | Pool) -> dict[str, Any]:
     """The attributes of a sliding operation."""
     attributes: dict[str, Any] = {"kernel_shape": op.kernel, "strides": op.stride, "pads": op.pad}
     if isinstance(op, Conv):
-        attributes |= {"dilations": op.dilation, "group": op.groups}
-    if isinstance(op, AveragePool):
-        attributes["count_include_pad"] = 0
-    return attributes
+        return attributes | {"dilations": op.dilation, "group": op.groups}
+    if isinstance(op, ConvTranspose):
+        return attributes | {"output_padding": op.out_pad}
+    return attributes if isinstance(op, MaxPool) else attributes | {"count_include_pad": 0}
+
+
+def steps(graph: Graph, stem: str, **named: str) -> tuple[Step, Step]:
+    """What adds the last node of a layer, `named` as `Graph.node` does, and what adds those before it."""
+
+    def last(op: str, *inputs: str, **attributes: Any) -> str:
+        return graph.node(op, *inputs, **named, **attributes)
+
+    def part(op: str, *inputs: str, **attributes: Any) -> str:
+        return graph.node(op, *inputs, name=f"{stem}_part", **attributes)
+
+    return last, part
 
 
 def activation(graph: Graph, kind: str, x: str, *, name: str = "", output: str = "") -> str:
-    """The node of an activation other than none, named as `Graph.node` does."""
+    """The nodes of an activation other than none, the last named as `Graph.node` does."""
+    last, part = steps(graph, name or output, name=name, output=output)
+
+    def number(value: float) -> str:
+        return graph.constant(np.float32(value), "limit")
+
+    slope = leak(kind)
+    if slope is not None:
+        return last("LeakyRelu", x, alpha=slope)
     if kind == "relu6":
-        limits = [graph.constant(np.float32(limit), "limit") for limit in (0, 6)]
-        return graph.node("Clip", x, *limits, name=name, output=output)
-    if kind == "leaky_relu":
-        return graph.node("LeakyRelu", x, alpha=0.01, name=name, output=output)
-    return graph.node(_ACTIVATIONS[kind], x, name=name, output=output)
+        return last("Clip", x, number(0), number(6))
+    if kind == "hard_sigmoid":
+        return last("HardSigmoid", x, alpha=1 / 6, beta=0.5)
+    if kind == "hard_swish":  # an operation of its own from opset 14 on
+        return last("Mul", x, part("HardSigmoid", x, alpha=1 / 6, beta=0.5))
+    if kind == "silu":
+        return last("Mul", x, part("Sigmoid", x))
+    if kind == "gelu":  # in the order that ONNX Runtime fuses to one node
+        whole = part("Add", part("Erf", part("Div", x, number(sqrt(2)))), number(1))
+        return last("Mul", part("Mul", x, whole), number(0.5))
+    return last(_ACTIVATIONS[kind], x)
 
 
 def metadata(digest: str, precision: str) -> dict[str, str]:

@@ -1,8 +1,9 @@
 """ONNX: one file, built node by node, opset 13, IR 7; same model, same bytes.
 
-The input is the sensor's raw values in the sensor's own type. Nodes and tensors carry the names of the plan's layers.
+Each input is a sensor's raw values in the sensor's own type. Nodes and tensors carry the names of the plan's layers.
 """
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,13 @@ import onnx
 from edgeticket import reference
 from edgeticket.errors import EquivalenceError, UnsupportedError, UsageError
 from edgeticket.files import write_atomic
-from edgeticket.model import Model
-from edgeticket.ops import Activation, Add, AveragePool, Concat, Conv, GlobalAveragePool, Layer, Linear, MaxPool, Mul
+from edgeticket.model import Model, Raw
+from edgeticket.ops import Activation, Layer, Linear, Weighted
 from edgeticket.reference import require_equal
 from exporters import fold
 from exporters.graph import Graph, Value, to_bytes
 from exporters.nodes import activation, map_input, metadata, window
+from exporters.operations import operation
 from exporters.weights import store
 
 SUFFIX = ".onnx"
@@ -45,14 +47,16 @@ def export(model: Model, path: Path, *, precision: str = "float", weights: str =
     write_atomic(path, content)
 
 
-def prove(model: Model, path: Path, raw: np.ndarray, *, precision: str = "float", weights: str = "fp32") -> None:
-    """Raise EquivalenceError unless the written file computes the model on raw sensor values [batch, *input shape].
+def prove(model: Model, path: Path, raw: Raw, *, precision: str = "float", weights: str = "fp32") -> None:
+    """Raise EquivalenceError unless the written file computes the model on raw sensor values [batch, *shape] of each input.
 
-    float: the reference to 1e-5 of the largest output. int8: the integer specification, at most one code beside it in every
-    layer, as ONNX Runtime requantises in float.
+    float: every output is the reference's to 1e-5 of its largest value. int8: at most one code beside the integer
+    specification in every layer, as ONNX Runtime requantises in float.
     """
     if precision == "float":
-        require_equal(f"{path.name} ({weights}) against the reference", run(path, raw), reference.run(model, raw))
+        pairs = zip(model.plan.outputs, run_outputs(path, raw), reference.run_outputs(model, raw), strict=True)
+        for name, made, right in pairs:
+            require_equal(f"{path.name} ({weights}), output {name}, against the reference", made, right)
         return
     from exporters import qdq
 
@@ -64,16 +68,31 @@ def prove(model: Model, path: Path, raw: np.ndarray, *, precision: str = "float"
         )
 
 
-def run(path: Path, raw: np.ndarray) -> np.ndarray:
-    """The first output for raw sensor values [batch, *input shape], as a device's ONNX Runtime computes it."""
-    return run_bytes(path.read_bytes(), raw)
+def run_outputs(file: Path | bytes, raw: Raw) -> list[np.ndarray]:
+    """Every output for raw sensor values [batch, *shape] of each input, as a device's ONNX Runtime computes them.
+
+    `file`: its path or its content. Raises UnsupportedError when ONNX Runtime refuses the file or the input.
+    """
+    loaded = fold.session(file if isinstance(file, bytes) else file.read_bytes())
+    parts = [fold.run(loaded, part) for part in _parts(raw)]
+    return [np.concatenate(output) for output in zip(*parts, strict=True)]
 
 
-def run_bytes(content: bytes, raw: np.ndarray) -> np.ndarray:
-    """`run` for a file's content. Raises UnsupportedError when ONNX Runtime refuses the file or the input."""
-    loaded = fold.session(content)
-    starts = range(0, len(raw), RUN_EXAMPLES)
-    return np.concatenate([fold.run(loaded, raw[i : i + RUN_EXAMPLES])[0] for i in starts])
+def _parts(raw: Raw) -> Iterator[Raw]:
+    given = raw if isinstance(raw, Mapping) else {"": raw}
+    for i in range(0, len(next(iter(given.values()))), RUN_EXAMPLES):
+        part = {name: values[i : i + RUN_EXAMPLES] for name, values in given.items()}
+        yield part if isinstance(raw, Mapping) else part[""]
+
+
+def run(path: Path, raw: Raw) -> np.ndarray:
+    """The first output."""
+    return run_outputs(path, raw)[0]
+
+
+def run_bytes(content: bytes, raw: Raw) -> np.ndarray:
+    """The first output of a file's content."""
+    return run_outputs(content, raw)[0]
 
 
 def is_int8(content: bytes) -> bool:
@@ -101,27 +120,23 @@ def build(model: Model, weights: str = "fp32") -> onnx.ModelProto:
     tensors = {name: graph.fresh(name) for name in model.plan.shapes}
     stored = store(graph, model, weights)
     reals = {
-        name: map_input(graph, model.input, name, shape, tensors[name]) for name, shape in model.plan.inputs.items()
+        name: map_input(graph, model.inputs[name], name, shape, tensors[name])
+        for name, shape in model.plan.inputs.items()
     }
     names = tensors | reals
     for layer in model.plan.layers:
         add_layer(
             graph, model, layer, [names[name] for name in layer.inputs], stored.get(layer.name, ""), tensors[layer.name]
         )
-    return graph.model(*values(model, tensors), metadata=metadata(model.digest, "float"))
-
-
-def values(model: Model, names: dict[str, str]) -> tuple[list[Value], list[Value]]:
-    """Inputs and outputs of the graph."""
-    shapes = model.plan.shapes
-    inputs: list[Value] = [(names[name], np.dtype(model.input.dtype), shapes[name]) for name in model.plan.inputs]
-    return inputs, [(names[name], np.float32, shapes[name]) for name in model.plan.outputs]
+    shapes, sensors = model.plan.shapes, model.inputs
+    inputs: list[Value] = [(tensors[name], np.dtype(sensors[name].dtype), shapes[name]) for name in model.plan.inputs]
+    outputs: list[Value] = [(names[name], np.float32, shapes[name]) for name in model.plan.outputs]
+    return graph.model(inputs, outputs, metadata=metadata(model.digest, "float"))
 
 
 def add_layer(graph: Graph, model: Model, layer: Layer, inputs: list[str], weight: str, output: str) -> None:
     """The nodes of one layer, the last of which makes `output`."""
-    op = layer.op
-    kind = op.activation if isinstance(op, Conv | Linear | Add | Activation) else "none"
+    op, kind = layer.op, getattr(layer.op, "activation", "none")
     if kind == "none":
         _operation(graph, model, layer, inputs, weight, output)
         return
@@ -134,27 +149,9 @@ def add_layer(graph: Graph, model: Model, layer: Layer, inputs: list[str], weigh
 def _operation(graph: Graph, model: Model, layer: Layer, inputs: list[str], weight: str, output: str) -> str:
     """The layer without its activation."""
     op = layer.op
-    if isinstance(op, Conv | Linear):
-        bias = graph.constant(model.bias[layer.name].astype(np.float32), f"{layer.name}_bias")
-        if isinstance(op, Linear):
-            return graph.node("Gemm", inputs[0], weight, bias, transB=1, output=output)
-        return graph.node("Conv", inputs[0], weight, bias, output=output, **window(op))
-    if isinstance(op, MaxPool | AveragePool):
-        return graph.node(type(op).__name__, inputs[0], output=output, **window(op))
-    if isinstance(op, Concat):
-        return graph.node("Concat", *inputs, axis=1, output=output)
-    if isinstance(op, Add | Mul):
-        return _chain(graph, type(op).__name__, inputs, output, layer.name)
-    if isinstance(op, Activation):
-        return graph.node("Identity", inputs[0], output=output)
-    pooled = inputs[0]
-    if isinstance(op, GlobalAveragePool) and len(model.plan.shapes[layer.inputs[0]]) > 1:
-        pooled = graph.node("GlobalAveragePool", pooled, name=f"{layer.name}_mean")
-    return graph.node("Flatten", pooled, axis=1, output=output)
-
-
-def _chain(graph: Graph, op: str, inputs: list[str], output: str, name: str) -> str:
-    total = inputs[0]
-    for other in inputs[1:-1]:
-        total = graph.node(op, total, other, name=f"{name}_part")
-    return graph.node(op, total, inputs[-1], output=output)
+    if not isinstance(op, Weighted):
+        return operation(graph, model, layer, inputs, output=output)
+    bias = graph.constant(model.bias[layer.name].astype(np.float32), f"{layer.name}_bias")
+    if isinstance(op, Linear):
+        return graph.node("Gemm", inputs[0], weight, bias, transB=1, output=output)
+    return graph.node(type(op).__name__, inputs[0], weight, bias, output=output, **window(op))

@@ -1,8 +1,8 @@
 """Four lossless ways to store small integer weights in an ONNX graph of plain operations.
 
-Each gives, per layer, a float32 tensor that is bit for bit `Model.weight(name)`. Everything that computes one reads constants
-alone, so ONNX Runtime folds it when it loads the file. DequantizeLinear is not used: with it ONNX Runtime keeps the
-integers for an int8 fusion that never comes, and dequantises at every inference.
+Each gives, per layer, a float32 tensor that is bit for bit `Model.weight(name)`, for a ConvTranspose with the first two axes
+swapped. Everything that computes one reads constants alone, so ONNX Runtime folds it when it loads the file. DequantizeLinear
+is not used: with it ONNX Runtime keeps the integers for an int8 fusion that never comes, and dequantises at every inference.
 """
 
 import logging
@@ -14,6 +14,7 @@ from onnx import TensorProto
 
 from edgeticket.errors import UsageError
 from edgeticket.model import Float, Model, Signs
+from edgeticket.ops import ConvTranspose
 from exporters.graph import Graph
 from exporters.sign_bits import layer_signs, unpack_bits
 
@@ -42,19 +43,29 @@ def store(graph: Graph, model: Model, storage: str) -> dict[str, str]:
     stored = {}
     for name in model.weights:
         if storage == "fp32" or name not in integer:
-            stored[name] = graph.constant(model.weight(name), f"{name}_weight")
+            weight = model.weight(name)
+            weight = weight.swapaxes(0, 1) if _inputs_first(model, name) else weight
+            stored[name] = graph.constant(weight, f"{name}_weight")
             continue
         small = special.get(name) or graph.constant(integer[name].astype(np.int8), f"{name}_integers")
         stored[name] = _scaled(graph, model, name, small)
     return stored
 
 
+def _inputs_first(model: Model, name: str) -> bool:
+    """Whether ONNX wants the weights as [inputs, filters, *kernel]."""
+    return isinstance(model.plan[name].op, ConvTranspose)
+
+
 def _scaled(graph: Graph, model: Model, name: str, integers: str) -> str:
     """float32(integer) * scale of the filter: one rounding, the same as `Model.weight`."""
     dimensions = model.weights[name].values.ndim
     scale = model.scale[name].astype(np.float32).reshape(-1, *[1] * (dimensions - 1))
-    real = graph.node("Cast", integers, to=TensorProto.FLOAT)
-    return graph.node("Mul", real, graph.constant(scale, f"{name}_scale"), name=f"{name}_weight")
+    factors = graph.node("Cast", integers, to=TensorProto.FLOAT), graph.constant(scale, f"{name}_scale")
+    if not _inputs_first(model, name):
+        return graph.node("Mul", *factors, name=f"{name}_weight")
+    order = [1, 0, *range(2, dimensions)]
+    return graph.node("Transpose", graph.node("Mul", *factors), perm=order, name=f"{name}_weight")
 
 
 def _trits(graph: Graph, values: Mapping[str, np.ndarray]) -> dict[str, str]:

@@ -30,6 +30,11 @@ def model(ticket) -> Model:
     return compact.compact(ticket)
 
 
+def require_all_equal(what, made, wanted, tolerance=reference.TOLERANCE):
+    for a, b in zip(made, wanted, strict=True):
+        reference.require_equal(what, a, b, tolerance)
+
+
 def test_ticket_survives_its_file(ticket):
     assert parse_ticket(ticket.to_bytes()).to_bytes() == ticket.to_bytes()
 
@@ -40,9 +45,9 @@ def test_compact_is_the_masked_wide_network(name, ticket):
 
 def test_batches_change_nothing(name, model, monkeypatch):
     raw = CASES[name].raw(9)
-    whole, ranges = reference.run(model, raw), calibrate(model, raw)
+    whole, ranges = reference.run_outputs(model, raw), calibrate(model, raw)
     monkeypatch.setattr(reference, "BATCH_ELEMENTS", 10_000)
-    reference.require_equal("in batches", reference.run(model, raw), whole, 1e-12)
+    require_all_equal("in batches", reference.run_outputs(model, raw), whole, 1e-12)
     assert calibrate(model, raw) == ranges
 
 
@@ -59,14 +64,14 @@ def test_a_batch_is_what_fits(plan, each):
     """All tensors and one group's windows; one example where none fits."""
     size = reference.BATCH_ELEMENTS // each
     raw = np.broadcast_to(np.uint8(0), (2 * size + 1, *plan.inputs["x"]))
-    assert [len(part) for part in reference.batches(plan, raw)] == [size, size, 1]
+    assert [len(part["x"]) for part in reference.batches(plan, raw)] == [size, size, 1]
 
 
 @pytest.mark.parametrize("multiple", [4, 8])
 def test_aligned_channels_change_nothing(name, model, multiple):
     raw = CASES[name].raw()
     aligned = compact.align(model, multiple)
-    reference.require_equal("aligned", reference.run(aligned, raw), reference.run(model, raw), 1e-12)
+    require_all_equal("aligned", reference.run_outputs(aligned, raw), reference.run_outputs(model, raw), 1e-12)
 
 
 def test_onnx_float(name, model, tmp_path: Path):
@@ -76,9 +81,10 @@ def test_onnx_float(name, model, tmp_path: Path):
     for storage in STORAGES:
         path = tmp_path / f"{storage}.onnx"
         to_onnx.export(model, path, weights=storage)
-        outputs[storage] = to_onnx.run(path, raw)
-    reference.require_equal("ONNX", outputs["fp32"], reference.run(model, raw))
-    assert len({(array.dtype, array.shape, array.tobytes()) for array in outputs.values()}) == 1
+        outputs[storage] = to_onnx.run_outputs(path, raw)
+    require_all_equal("ONNX", outputs["fp32"], reference.run_outputs(model, raw))
+    for arrays in zip(*outputs.values(), strict=True):
+        assert len({(array.dtype, array.shape, array.tobytes()) for array in arrays}) == 1
 
 
 def test_onnx_int8(name, model, tmp_path: Path):
@@ -86,16 +92,15 @@ def test_onnx_int8(name, model, tmp_path: Path):
     raw = CASES[name].raw()
     path = tmp_path / "int8.onnx"
     to_onnx.export(model, path, precision="int8")
-    assert np.isfinite(to_onnx.run(path, raw)).all()
+    assert all(np.isfinite(output).all() for output in to_onnx.run_outputs(path, raw))
     assert max(qdq.compare(model, raw)["codes"].values()) <= 1
 
 
 def test_torch(name, ticket, model):
     masked = pytest.importorskip("edgeticket.masked")
     raw = CASES[name].raw()
-    reference.require_equal(
-        "torch", masked.outputs(masked.of_ticket(ticket), raw, ticket.input), reference.run(model, raw)
-    )
+    made = masked.outputs(masked.of_ticket(ticket), raw, ticket.inputs)
+    require_all_equal("torch", made, reference.run_outputs(model, raw))
 
 
 # Compiled C joins here, one test with the fixtures above.

@@ -6,15 +6,32 @@ from dataclasses import replace
 import numpy as np
 import onnx
 import pytest
+import random_networks
 from cases import CASES, Case, chain
 
 from edgeticket import reference
+from edgeticket.calibration import calibrate
 from edgeticket.compact import compact
 from edgeticket.errors import UnsupportedError
 from edgeticket.integer import integerise
 from edgeticket.model import Float, Int8, Model
-from edgeticket.ops import GlobalAveragePool, Linear, conv
-from edgeticket.ticket import Quant
+from edgeticket.ops import (
+    RESIZE_MODES,
+    ConvTranspose,
+    DepthToSpace,
+    Flatten,
+    Gather,
+    GlobalAveragePool,
+    Linear,
+    Norm,
+    Op,
+    Pad,
+    Reshape,
+    Resize,
+    SpaceToDepth,
+    conv,
+)
+from edgeticket.ticket import Input, Quant
 from exporters import fold, qdq
 from exporters.graph import IR_VERSION, OPSET, to_bytes
 from exporters.to_onnx import check
@@ -87,7 +104,7 @@ def test_a_residual_network_is_fused() -> None:
     assert found["QLinearConv"] == 6
     assert found["QLinearAdd"] == 1
     assert found["Conv"] + found["FusedConv"] == 0
-    assert found["Sum"] == 1  # three operands: there is no integer kernel
+    assert found["Add"] == 2  # three operands: there is no integer kernel
 
 
 def test_weights_are_the_small_integers_unless_they_could_saturate() -> None:
@@ -104,7 +121,98 @@ def test_a_common_offset_is_the_zero_point() -> None:
     assert integerise(model_of("plain")) is not None
     assert "Cast" not in operations(model_of("plain"))
     assert operations(model_of("residual"))["Cast"] == 1  # three channels, three offsets
-    assert not qdq.prepare(model_of("residual")).exact_input
+    assert not qdq.prepare(model_of("residual")).exact
+
+
+LAYOUTS: dict[Op, set[str]] = {
+    Gather((1, 2, 3)): {"Slice"},
+    Gather((2, 0, 2)): {"Gather"},
+    Flatten(): {"Flatten", "Reshape"},
+    Reshape((24,)): {"Reshape"},
+    DepthToSpace(2): {"DepthToSpace"},
+    SpaceToDepth(2): {"Reshape", "Transpose"},
+    Resize((8, 12), "nearest"): {"Resize"},
+    Pad((1, 0, -1, 2)): {"Pad"},
+}
+
+
+@pytest.mark.parametrize("op", LAYOUTS)
+def test_layouts_move_codes(op: Op) -> None:
+    """The same codes and quantisation before and after; but around a Pad, no value is dequantised."""
+    case = Case(chain((8, 4, 6), op), zero_offset=True)
+    model = compact(case.ticket())
+    spec = qdq.prepare(model)
+    assert spec.tensors["l0"] == spec.tensors["x"]
+    assert qdq.compare(model, case.raw(20))["codes"] == {"x": 0, "l0": 0}
+    found = operations(model)
+    assert found.pop("DequantizeLinear") == (1 if not isinstance(op, Pad) else 2)  # the output's
+    assert set(found) <= LAYOUTS[op] | ({"QuantizeLinear"} if isinstance(op, Pad) else set())
+
+
+@pytest.mark.parametrize("mode", RESIZE_MODES)
+@pytest.mark.parametrize("size", [(4, 6), (10, 9), (16, 18), (2, 3), (1, 1)])
+def test_resize_to_any_size(mode: str, size: tuple[int, ...]) -> None:
+    case = Case(chain((2, 8, 9), conv(6), Resize(size, mode)))
+    assert max(qdq.compare(compact(case.ticket()), case.raw(50))["codes"].values()) <= 1
+
+
+def test_a_norm_is_one_node_with_the_bias_of_the_specification() -> None:
+    """5 - 4.9983 is 170 codes, and 0 where a bias has steps of 1 / 256."""
+    scale, bias = ({"l0": np.full(2, value, np.float32)} for value in (1, -4.9983))
+    quant = {"x": Quant(1.0, 0), "l0": Quant(1e-5, 0)}
+    sensor = Input("float32", (0.0, 0.0), (1.0, 1.0))
+    model = Model(chain((2, 3), Norm()), {}, scale, bias, {"x": sensor}, quant)
+    assert operations(model)["BatchNormalization"] == 1
+    assert qdq.compare(model, np.full((1, 2, 3), 5, np.float32))["codes"] == {"x": 0, "l0": 0}
+
+
+def test_the_filters_of_a_transposed_convolution_are_its_second_axis() -> None:
+    model = compact(Case(chain((3, 5, 5), ConvTranspose(7, (2, 3), (1, 1), (0,) * 4, (0, 0))), learned=False).ticket())
+    proto = qdq.build(model)
+    stored = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in proto.graph.initializer}
+    assert stored["l0_weight_codes"].shape == (3, 7, 2, 3)
+    axes = {n.name: n.attribute[0].i for n in proto.graph.node if n.name in ("l0_weight", "l0_bias")}
+    assert axes == {"l0_weight": 1, "l0_bias": 0}
+
+
+def test_each_input_is_exact_or_quantised_by_its_own_sensor() -> None:
+    case = CASES["two inputs and two outputs"]
+    model = model_of("two inputs and two outputs")
+    assert not qdq.prepare(model).exact  # two channels and three, of different offsets
+    sensor = replace(model.inputs["current"], offset=(9.0,) * 3)
+    model = replace(model, inputs={**model.inputs, "current": sensor})
+    spec = qdq.prepare(model)
+    assert spec.exact == {"current"}
+    assert set(qdq.compare(model, case.raw(50))["codes"]) == set(model.plan.shapes)
+    assert max(qdq.compare(model, case.raw(50))["codes"].values()) <= 1
+    graph = qdq.build(model).graph
+    assert [entry.name for entry in graph.input] == ["picture", "current"]
+    assert [entry.name for entry in graph.output] == ["class", "value"]
+    assert Counter(node.op_type for node in graph.node)["Cast"] == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(45))
+def test_random_networks(seed: int) -> None:
+    case = random_networks.case(seed)
+    model = compact(case.ticket())
+    model = replace(model, quant=calibrate(model, case.raw(32)))
+    tables = {r.layer.name for r in integerise(model).layers if r.table is not None}
+    coarse = {name for name in tables if model.quant[name].scale < 2.0**-14}
+    assert {name for name, off in qdq.compare(model, case.raw(20))["codes"].items() if off > 1} <= coarse
+
+
+def test_a_difference_in_a_second_output_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, case = model_of("two inputs and two outputs"), CASES["two inputs and two outputs"]
+    right = qdq._signed
+
+    def wrong(record, source):
+        values, bias, scale = right(record, source)
+        return values, bias + 1000 * (record.layer.name == "value"), scale
+
+    monkeypatch.setattr(qdq, "_signed", wrong)
+    off = qdq.compare(model, case.raw(50))["codes"]
+    assert [name for name, most in off.items() if most > 1] == ["value"]
 
 
 @pytest.mark.parametrize("scale", [0.0, 1e-30, -1e-12])

@@ -17,15 +17,34 @@ from click.testing import CliRunner
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from edgeticket import prng
+from edgeticket import prng, reference
 from edgeticket.cli import main
 from edgeticket.compact import compact
 from edgeticket.errors import EdgeTicketError, EquivalenceError, PluginError, UnsupportedError, UsageError
 from edgeticket.export import export, unpack
-from edgeticket.model import Float, Signs
-from edgeticket.ops import conv
+from edgeticket.model import Float, Model, Signs
+from edgeticket.ops import (
+    RESIZE_MODES,
+    Activation,
+    Add,
+    ConvTranspose,
+    DepthToSpace,
+    Gather,
+    Layer,
+    Linear,
+    Mul,
+    Norm,
+    Op,
+    Pad,
+    PRelu,
+    Reshape,
+    Resize,
+    SpaceToDepth,
+    conv,
+)
 from edgeticket.plan import Plan
-from exporters import fold, qdq, to_onnx
+from edgeticket.ticket import Input
+from exporters import fold, operations, qdq, to_onnx
 from exporters.graph import BATCH, Graph, to_bytes
 from exporters.sign_bits import layer_signs, permute_halves
 from exporters.weights import STORAGES
@@ -38,8 +57,10 @@ SMALL = Case(
 )
 RUN_EACH_TIME = {"Conv", "FusedConv", "Gemm", "FusedGemm", "MaxPool", "AveragePool", "GlobalAveragePool", "Relu"}
 RUN_EACH_TIME |= {"Clip", "LeakyRelu", "Sigmoid", "Tanh", "Add", "Sum", "Mul", "Concat", "Flatten", "Reshape"}
-RUN_EACH_TIME |= {"ReorderInput", "ReorderOutput", "MatMul", "FusedMatMul"}
+RUN_EACH_TIME |= {"ReorderInput", "ReorderOutput", "MatMul", "FusedMatMul", "ConvTranspose"}
 PORTABLE = {"Add", "Sub", "Mul", "Div", "Mod", "Cast", "Concat", "Slice", "Reshape", "Gather", "Expand", "ReduceSum"}
+NEW = ["norm alone", "u-net", "attention by broadcast", "slices, shuffle and grouped", "space to depth", "pad and crop"]
+NEW += ["resize area", "prelu", "fused gelu", "own hard_swish", "two inputs and two outputs"]
 
 
 def stored_weights(model: onnx.ModelProto) -> dict[str, np.ndarray]:
@@ -67,22 +88,23 @@ def test_same_ticket_same_bytes(storage, tmp_path):
 
 
 @pytest.mark.parametrize("storage", STORAGES)
-@pytest.mark.parametrize("name", ["residual, 3 edges", "squeeze and excite", "1-D"])
+@pytest.mark.parametrize("name", ["residual, 3 edges", "squeeze and excite", "1-D", *NEW])
 def test_form_of_the_file(name, storage):
     model = to_onnx.build(compact(CASES[name].ticket()), storage)
     assert model.ir_version == 7
     assert [(opset.domain, opset.version) for opset in model.opset_import] == [("", 13)]
     assert all(not tensor.external_data for tensor in model.graph.initializer)
-    dims = model.graph.input[0].type.tensor_type.shape.dim
-    assert dims[0].dim_param == BATCH
+    assert {value.type.tensor_type.shape.dim[0].dim_param for value in model.graph.input} == {BATCH}
+    assert [value.name for value in model.graph.input] == list(CASES[name].plan.inputs)
     assert [value.name for value in model.graph.output] == list(CASES[name].plan.outputs)
     names = {node.name for node in model.graph.node}
     assert {layer.name for layer in CASES[name].plan.layers} <= names
     assert {node.op_type for node in model.graph.node if not node.name} <= PORTABLE
+    assert to_bytes(model) == to_bytes(to_onnx.build(compact(CASES[name].ticket()), storage))
 
 
 @pytest.mark.parametrize("storage", STORAGES)
-@pytest.mark.parametrize("name", [PLAIN, "residual", "depthwise", "squeeze and excite"])
+@pytest.mark.parametrize("name", [PLAIN, "residual", "depthwise", "squeeze and excite", "transposed"])
 def test_onnx_runtime_computes_no_weight_at_inference(name, storage):
     case = CASES[name]
     graph = fold.optimised(to_bytes(to_onnx.build(compact(case.ticket()), storage))).graph
@@ -203,9 +225,10 @@ def test_signs_in_the_graph_at_the_far_ends():
 
 
 @pytest.mark.parametrize("storage", STORAGES)
-def test_weights_by_the_reference_evaluator(storage):
+@pytest.mark.parametrize("case", [ALL, "transposed, 1-D"])
+def test_weights_by_the_reference_evaluator(case, storage):
     """Not only ONNX Runtime finds the weights of the model in the file."""
-    ticket = CASES[ALL].ticket()
+    ticket = CASES[case].ticket()
     proto = to_onnx.build(compact(ticket), storage)
     names = [f"{name}_weight" for name in ticket.scale]
     del proto.graph.output[:]
@@ -213,13 +236,176 @@ def test_weights_by_the_reference_evaluator(storage):
     stored = stored_weights(proto)
     made = [stored[name] for name in names] if storage == "fp32" else ReferenceEvaluator(proto).run(names, _feed(proto))
     for name, values in zip(ticket.scale, made, strict=True):
-        assert values.tobytes() == compact(ticket).weight(name).tobytes()
+        weight = compact(ticket).weight(name)
+        if isinstance(ticket.plan[name].op, ConvTranspose):
+            weight = weight.swapaxes(0, 1)
+        assert (values.shape, values.tobytes()) == (weight.shape, weight.tobytes())
 
 
 def _feed(proto):
     entry = proto.graph.input[0]
     shape = [dim.dim_value or 1 for dim in entry.type.tensor_type.shape.dim]
     return {entry.name: np.zeros(shape, np.uint8)}
+
+
+# operations
+
+
+def emitted(op: Op, *shapes: tuple[int, ...]) -> list[str]:
+    """The types of the nodes of one layer; each input is made by a convolution or a linear layer."""
+    makers = [
+        Layer(f"m{i}", Linear(s[0]) if len(s) == 1 else conv(s[0], dims=len(s) - 1), ("x",))
+        for i, s in enumerate(shapes)
+    ]
+    plan = Plan({"x": shapes[0]}, (*makers, Layer("y", op, tuple(layer.name for layer in makers))), ("y",))
+    graph = to_onnx.build(compact(Case(plan, keep=1.0).ticket())).graph
+    return [node.op_type for node in graph.node if node.name == "y" or node.name.startswith("y_")]
+
+
+IMAGE = (4, 6, 6)
+EMITTED: list[tuple[Op, list[str]]] = [
+    (Norm(), ["BatchNormalization"]),
+    (Norm("relu"), ["BatchNormalization", "Relu"]),
+    (PRelu(), ["PRelu"]),
+    (Gather((1, 2, 3)), ["Slice"]),
+    (Gather((0, 2)), ["Gather"]),
+    (Gather((2, 1)), ["Gather"]),
+    (Gather((0, 2, 1, 3)), ["Gather"]),
+    (Gather((1, 1)), ["Gather"]),
+    (Reshape((4, 9)), ["Reshape"]),
+    (Pad((1, 1, -1, 0)), ["Pad"]),
+    (DepthToSpace(2), ["DepthToSpace"]),
+    (SpaceToDepth(3), ["Reshape", "Transpose", "Reshape"]),
+    (Resize((12, 6), "nearest"), ["Resize"]),
+    (Resize((3, 6), "nearest"), ["Gather"]),
+    (Resize((8, 9), "nearest"), ["Gather", "Gather"]),
+    (Resize((12, 3), "linear"), ["Resize"]),
+    (Resize((12, 12), "align_corners"), ["Resize"]),
+    (Resize((3, 2), "area"), ["AveragePool"]),
+    (Resize((4, 6), "area"), ["MatMul"]),
+    (Resize((4, 9), "area"), ["MatMul", "MatMul"]),
+    (ConvTranspose(5, (2, 2), (2, 2), (0,) * 4, (0, 0), activation="leaky_relu:0.2"), ["ConvTranspose", "LeakyRelu"]),
+    (Activation("hard_swish"), ["HardSigmoid", "Mul"]),
+    (Activation("hard_sigmoid"), ["HardSigmoid"]),
+    (Activation("silu"), ["Sigmoid", "Mul"]),
+    (Activation("gelu"), ["Div", "Erf", "Add", "Mul", "Mul"]),
+    (Activation("leaky_relu:0.5"), ["LeakyRelu"]),
+    (Activation("none"), ["Identity"]),
+]
+
+
+@pytest.mark.parametrize(("op", "types"), EMITTED)
+def test_nodes_of_each_operation(op, types):
+    assert emitted(op, IMAGE) == types
+
+
+def test_a_norm_adds_nothing_to_the_variance():
+    model, raw = compact(CASES["norm alone"].ticket()), CASES["norm alone"].raw()
+    made = to_onnx.run_bytes(to_bytes(to_onnx.build(model)), raw)
+    reference.require_equal("norm", made, reference.run(model, raw), 1e-6)
+
+
+def test_joins_are_chains_of_two():
+    assert emitted(Add("relu"), IMAGE, (1, 6, 6), (4, 6, 6)) == ["Add", "Add", "Relu"]
+    assert emitted(Mul(), (4, 6, 6), (4, 6, 6)) == ["Mul"]
+
+
+def test_onnx_runtime_fuses_what_it_can():
+    """A norm is a convolution in the layout of its neighbours, or a batch norm; gelu and hard-sigmoid are one node."""
+    model = compact(CASES["norm alone"].ticket())
+    ops = [node.op_type for node in fold.optimised(to_bytes(to_onnx.build(model))).graph.node]
+    assert ops.count("Mul") == 1
+    assert "Add" not in ops
+    ops = [n.op_type for n in fold.optimised(to_bytes(to_onnx.build(compact(CASES["own gelu"].ticket())))).graph.node]
+    assert not {"Erf", "Div", "Tanh"} & set(ops)
+
+
+def resized(mode: str, size: int, out: int, x: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """`x` [1, 1, 1, size] resized to `out` by the nodes of the exporter, alone."""
+    plan = Plan({"x": (1, 1, size)}, (Layer("y", Resize((1, out), mode), ("x",)),), ("y",))
+    model = to_onnx.build(Model(plan, {}, {}, {}, {"x": Input("float32", (0.0,), (1.0,))}, {}))
+    return to_onnx.run_bytes(to_bytes(model), x), [node.op_type for node in model.graph.node]
+
+
+@pytest.mark.parametrize("mode", RESIZE_MODES)
+def test_resize_is_exact_at_any_size(mode):
+    """Between the largest value and its negative, where coordinates that are a little off show most."""
+    rng, kinds = np.random.default_rng(0), set()
+    for size in (1, 2, 3, 10, 64, 97, 224):
+        x = rng.choice([-1.0, 1.0], (1, 1, 1, size)).astype(np.float32)
+        for out in (1, 2, 3, 6, 10, 28, 64, 2 * size, 3 * size, 149):
+            made, nodes = resized(mode, size, out, x)
+            kinds.update(nodes)
+            wanted = x.astype(np.float64) @ reference.resize_matrix(size, out, mode).T
+            assert made.shape == wanted.shape
+            assert np.abs(made - wanted).max() <= (0 if mode == "nearest" else reference.TOLERANCE), (size, out)
+    other = {"nearest": {"Resize", "Gather"}, "area": {"AveragePool", "MatMul"}}
+    assert kinds - {"Mul"} == other.get(mode, {"Resize", "MatMul"})
+
+
+def test_a_matrix_larger_than_a_network_is_not_written(monkeypatch):
+    x = np.zeros((1, 1, 1, 97), np.float32)
+    assert "MatMul" in resized("linear", 97, 150, x)[1]
+    monkeypatch.setattr(operations, "MAX_MATRIX", 97 * 150 - 1)
+    assert "MatMul" not in resized("linear", 97, 150, x)[1]
+
+
+# several inputs and outputs
+
+
+TWO = "two inputs and two outputs"
+
+
+def test_inputs_are_found_by_name_in_any_order():
+    model, raw = compact(CASES[TWO].ticket()), CASES[TWO].raw(100)
+    content = to_bytes(to_onnx.build(model))
+    turned = dict(reversed(raw.items()))
+    for given in (raw, turned):
+        for made, wanted in zip(to_onnx.run_outputs(content, given), reference.run_outputs(model, raw), strict=True):
+            reference.require_equal("by name", made, wanted)
+    assert (to_onnx.run_bytes(content, turned) == to_onnx.run_outputs(content, raw)[0]).all()
+    for wrong in ({"picture": raw["picture"]}, {**raw, "more": raw["picture"]}, raw["picture"]):
+        with pytest.raises(UnsupportedError, match="does not run the file"):
+            to_onnx.run_outputs(content, wrong)
+
+
+@pytest.mark.parametrize("precision", to_onnx.PRECISIONS)
+def test_an_input_can_be_an_output(precision, tmp_path):
+    plan = replace(chain((2, 4, 4), conv(4)), outputs=("l0", "x"))
+    export(Case(plan).ticket(), "onnx", tmp_path / "a.onnx", precision=precision)
+
+
+def test_odd_names_of_inputs(tmp_path):
+    names = {"picture": "a/b", "current": "a b"}
+    plan = CASES[TWO].plan
+    layers = tuple(replace(layer, inputs=tuple(names.get(n, n) for n in layer.inputs)) for layer in plan.layers)
+    case = Case(Plan({names[n]: shape for n, shape in plan.inputs.items()}, layers, plan.outputs))
+    for options in ({"weights": "seed"}, {"precision": "int8"}):
+        path = export(case.ticket(), "onnx", tmp_path / f"{len(options)}.onnx", overwrite=True, **options).path
+        assert [entry.name for entry in onnx.load(path).graph.input] == ["a_b", "a_b_1"]
+
+
+def test_a_wrong_second_output_is_never_put_in_place(tmp_path, monkeypatch):
+    right = to_onnx.store
+
+    def wrong(graph, model, storage):
+        return right(graph, replace(model, scale={**model.scale, "value": -model.scale["value"]}), storage)
+
+    monkeypatch.setattr(to_onnx, "store", wrong)
+    with pytest.raises(EquivalenceError, match="output value, against the reference"):
+        export(CASES[TWO].ticket(), "onnx", tmp_path / "a.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", [TWO, "transposed", "two inputs and two outputs, float sensors"])
+def test_unpack_feeds_every_input(name, tmp_path):
+    ticket = CASES[name].ticket()
+    packed = export(ticket, "onnx", tmp_path / "packed.onnx", weights="seed", align=1).path
+    plain = onnx.load(unpack(packed, tmp_path / "plain.onnx").path)
+    fp32 = to_onnx.build(compact(ticket), "fp32")
+    assert plain.graph.node == fp32.graph.node
+    content = [{t.name: numpy_helper.to_array(t).tobytes() for t in m.graph.initializer} for m in (plain, fp32)]
+    assert content[0] == content[1]
 
 
 # names

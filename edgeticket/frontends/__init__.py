@@ -1,0 +1,1 @@
+"""Networks that users bring: each file turns one framework's description into a Model."""
