@@ -29,7 +29,7 @@ class Settings:
     align: int = 8
     epochs: int = 10
     batch: int = 128
-    learn: str = "stem,head"  # or "none", or layer names
+    learn: str = "stem,head"  # or "none", "depthwise", layer names
     signs: str = "seed"  # or "learned"
     method: str = "edge_popup"
     score_step: float = 0.5
@@ -101,10 +101,15 @@ class Settings:
         return result
 
     def learned(self, plan: Plan) -> frozenset[str]:
-        """Layers with int8 weights: stem and head while they are at most 5 % of the weights (the head leaves first)."""
+        """Layers with int8 weights: stem and head while they are at most 5 % of the weights (the head leaves first).
+
+        Others as asked for: by name, or every depthwise one (few weights, and of 9 random signs a mask cannot make much).
+        """
         weights, asked = plan.weights(), [part for part in self.learn.split(",") if part and part != "none"]
-        named = {part for part in asked if part not in ("stem", "head")}
+        named = {part for part in asked if part not in ("stem", "head", "depthwise")}
         _require_layers("--learn", named, plan)
+        if "depthwise" in asked:
+            named |= {layer.name for layer in plan.weighted() if plan.depthwise(layer)}
         stem, head = (
             set(names) if word in asked else set() for word, names in (("stem", plan.stem()), ("head", plan.head()))
         )

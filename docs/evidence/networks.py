@@ -22,8 +22,10 @@ ROWS = {
     "autoencoder-signs": "-m autoencoder -d shuttle --epochs 10 --signs learned",
     "mobilenet": f"-m mobilenet-v1-025 {SMALL}",
     "mobilenet-signs": f"-m mobilenet-v1-025 {SMALL} --signs learned",
+    "mobilenet-depthwise": f"-m mobilenet-v1-025 {SMALL} --learn stem,head,depthwise",
     "ds-cnn": f"-m ds-cnn {SMALL}",
     "ds-cnn-signs": f"-m ds-cnn {SMALL} --signs learned",
+    "ds-cnn-depthwise": f"-m ds-cnn {SMALL} --learn stem,head,depthwise",
     "resnet8": f"-m resnet8 {SMALL}",
 }
 

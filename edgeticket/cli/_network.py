@@ -15,7 +15,9 @@ NETWORK = (
 )
 DENSITY = "Kept weights / (fan-in x edges), above 0 and at most 1, e.g. 0.1 or 0.1,conv1=0.5."
 EDGES = "Random edges a connection, 1 to 16, e.g. 3 or 1,conv1=4."
-LEARN = "Layers with learned int8 weights: stem, head (while at most 5 % of the weights), layer names, or none."
+LEARN = (
+    "Layers with learned int8 weights: stem, head (while at most 5 % of the weights), depthwise, layer names, or none."
+)
 _SHAPE = re.compile(r"[1-9]\d{0,6}(x[1-9]\d{0,6}){0,2}")
 
 
