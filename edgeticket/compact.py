@@ -9,12 +9,10 @@ from dataclasses import replace
 import numpy as np
 
 from edgeticket.model import Int8, Model, Raw, Signs, Weights
-from edgeticket.ops import Add, DepthToSpace, Flatten, Gather, Mul, Reshape, SpaceToDepth
+from edgeticket.ops import Add, Gather, Mul
 from edgeticket.plan import Kept, Plan
 from edgeticket.reference import require_equal, run_outputs
 from edgeticket.ticket import Ticket
-
-_UNPADDED = (Flatten, Reshape, Gather, DepthToSpace, SpaceToDepth)  # a channel more would move the others
 
 
 def compact(ticket: Ticket) -> Model:
@@ -162,7 +160,7 @@ def _may_pad(plan: Plan, group: str) -> bool:
         touched = [name for name in (layer.name, *layer.inputs) if np.isin(plan.channels[name], ids).any()]
         joined = [layer.name] if isinstance(layer.op, Add | Mul) else []  # one channel may be broadcast to all
         whole = all(len(plan.channels[name]) == len(ids) for name in touched + joined)
-        if touched and (not whole or isinstance(layer.op, _UNPADDED) or getattr(layer.op, "groups", 1) > 1):
+        if touched and (not whole or isinstance(layer.op, Gather) or getattr(layer.op, "groups", 1) > 1):
             return False
     return True
 

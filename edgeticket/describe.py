@@ -5,12 +5,11 @@ from dataclasses import asdict
 from math import prod
 from typing import Any
 
-import numpy as np
-
 from edgeticket.compact import compact, prove
-from edgeticket.model import Model
+from edgeticket.model import Model, Raw
 from edgeticket.ops import Layer
 from edgeticket.packet import equivalents, layer_bytes, packed_bytes
+from edgeticket.reference import feed
 from edgeticket.text import columns
 from edgeticket.ticket import Ticket
 
@@ -74,20 +73,22 @@ def _totals(layers: list[dict[str, Any]], packed: int, learned_bytes: int) -> di
     edges = {when: sum(row["weights"][when] * row["edges"] for row in layers) for when in ("before", "after")}
     learned = sum(row["weights"]["after"] for row in layers if row["kind"] == "int8")
     return total | {
-        "density": total["kept"] / edges["after"],
-        "kept_of_wide": total["kept"] / edges["before"],
-        "learned_share_of_weights": learned / total["weights"]["after"],
+        "density": total["kept"] / max(1, edges["after"]),  # a network without weights has none of them
+        "kept_of_wide": total["kept"] / max(1, edges["before"]),
+        "learned_share_of_weights": learned / max(1, total["weights"]["after"]),
         "learned_share_of_bytes": learned_bytes / packed,
     }
 
 
-def prove_compact(ticket: Ticket, raw: np.ndarray | None = None) -> dict[str, Any]:
+def prove_compact(ticket: Ticket, raw: Raw | None = None) -> dict[str, Any]:
     """Compare the compacted with the masked wide network on `raw`, or on random inputs.
 
     Raises EquivalenceError where they differ, DataError where `raw` does not fit.
     """
-    count = _PROOF_INPUTS if raw is None else len(raw)
-    off = prove(ticket, compact(ticket).random_inputs(count) if raw is None else raw)
+    if raw is None:
+        raw = compact(ticket).random_inputs(_PROOF_INPUTS)
+    count = len(next(iter(feed(ticket.plan, raw).values())))
+    off = prove(ticket, raw)
     told = describe(ticket)
     return {"inputs": count, "difference": off, "total": told["total"], "peak_activations": told["peak_activations"]}
 

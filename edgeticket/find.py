@@ -189,6 +189,8 @@ def check_plan(plan: Plan, data: Data) -> None:
                 f"the network has {len(names)} {word}s ({', '.join(names)}): a search teaches one with one {word}; "
                 "export and bench take it as it is"
             )
+    if not plan.weights():
+        raise UnsupportedError("the network has no layer with weights: there is nothing to search")
     (shape,), output = plan.inputs.values(), plan.shapes[plan.outputs[0]]
     if tuple(data.train[0].shape[1:]) != tuple(shape):
         raise DataError(

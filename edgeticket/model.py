@@ -5,8 +5,9 @@ controls, so every exporter and every bench serves all of them.
 """
 
 import hashlib
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from math import prod
 
@@ -114,8 +115,9 @@ class Model:
     @property
     def digest(self) -> str:
         """SHA-256 over the plan, the weights, the values per channel and the input maps."""
-        whole = hashlib.sha256(repr((self.plan.to_json(), dict(self.inputs))).encode())
-        for name in self.weights:
+        inputs = {name: asdict(sensor) for name, sensor in self.inputs.items()}
+        whole = hashlib.sha256(json.dumps([self.plan.to_json(), inputs], sort_keys=True).encode())
+        for name in sorted(self.weights):
             whole.update(self.weight(name).tobytes())
         norms = {name: scale for name, scale in self.scale.items() if name not in self.weights}
         for values in (norms, self.bias, self.slope):

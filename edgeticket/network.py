@@ -56,8 +56,8 @@ def architecture(spec: str, shape: Shape | None = None, outputs: int | None = No
         widths = [int(size) for size in sizes.split(",") if size]
     except ValueError:
         raise UsageError(f"network {spec!r}: write {WORDS}, for example conv:32,64,64") from None
-    if any(width < 1 for width in widths):
-        raise UsageError(f"network {spec!r}: a width is at least 1")
+    if any(width < 1 for width in widths) or (outputs is not None and outputs < 1):
+        raise UsageError(f"network {spec!r}: a width, and the number of outputs, is at least 1")
     module = load("architectures", name)
     shape, outputs = shape or getattr(module, "INPUT", None), outputs or getattr(module, "CLASSES", 10)
     if shape is None:

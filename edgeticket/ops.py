@@ -255,9 +255,9 @@ def out_shape(op: Op, inputs: list[Shape]) -> Shape:
 
 
 def _check_activation(activation: str) -> None:
-    kind, _, slope = activation.partition(":")
+    kind, colon, slope = activation.partition(":")
     try:
-        good = kind in ACTIVATIONS and (not slope or (kind == "leaky_relu" and repr(float(slope)) == slope))
+        good = kind in ACTIVATIONS and (not colon or (kind == "leaky_relu" and repr(float(slope)) == slope))
     except ValueError:
         good = False
     if not good or not 0 <= (leak(activation) or 0) <= 1:
@@ -281,17 +281,20 @@ def _weighted_shape(op: Weighted, shape: Shape) -> Shape:
     n = len(shape) - 1
     if n not in (1, 2) or not len(op.kernel) == len(op.stride) == len(op.out_pad) == n or len(op.pad) != 2 * n:
         raise UnsupportedError(f"a kernel of {len(op.kernel)} dimensions over an input of {n}")
-    if min(op.kernel) < 1 or min(op.stride) < 1 or any(op.out_pad[i] >= op.stride[i] for i in range(n)):
+    if min(*op.kernel, *op.stride) < 1 or any(not 0 <= op.out_pad[i] < op.stride[i] for i in range(n)):
         raise UnsupportedError("kernel and stride are at least 1, out_pad is smaller than the stride")
-    ends = (shape[1 + i] * op.stride[i] - op.stride[i] + op.kernel[i] + op.out_pad[i] for i in range(n))
-    return tuple(end - op.pad[i] - op.pad[n + i] for i, end in enumerate(ends))
+    whole = tuple((shape[1 + i] - 1) * op.stride[i] + op.kernel[i] + op.out_pad[i] for i in range(n))
+    if min(op.pad) < 0 or prod(whole) > MAX_ELEMENTS:
+        raise UnsupportedError(f"pad is at least 0, and what it is cut from has at most {MAX_ELEMENTS} elements")
+    return tuple(size - op.pad[i] - op.pad[n + i] for i, size in enumerate(whole))
 
 
 def _layout_shape(op: Layout, shape: Shape) -> Shape:
     channels, *space = shape
     if isinstance(op, Gather):
-        if not op.channels or max(op.channels) >= channels:
-            raise UnsupportedError(f"reads channel {max(op.channels, default='(none)')} of {channels}")
+        strange = [channel for channel in op.channels if not 0 <= channel < channels]
+        if strange or not op.channels:
+            raise UnsupportedError(f"reads channel {strange[0] if strange else '(none)'} of {channels}")
         return (len(op.channels), *space)
     if isinstance(op, Flatten):
         return (prod(shape),)
@@ -304,6 +307,8 @@ def _layout_shape(op: Layout, shape: Shape) -> Shape:
         n = len(space)
         if not n or len(op.pad) != 2 * n:
             raise UnsupportedError(f"{len(op.pad)} sizes for {n} directions: two each")
+        if any(space[i] + min(op.pad[i], 0) + min(op.pad[n + i], 0) < 1 for i in range(n)):
+            raise UnsupportedError("cuts off all that there is")
         return (channels, *(space[i] + op.pad[i] + op.pad[n + i] for i in range(n)))
     if op.block < 1 or len(space) != 2:
         raise UnsupportedError("needs an image, and a block of at least 1")

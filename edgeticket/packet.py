@@ -151,7 +151,7 @@ def ordinary_bytes(
 
 
 def _kept_ids(model: Model) -> dict[str, int]:
-    """Bytes by channel group: layers of random signs must know which wide channels theirs are; no other layer does."""
+    """Bytes by what needs them: layers of random signs must know which wide channels theirs are; no other layer does."""
     plan = model.plan
     owner = {int(i): name for name, group in plan.groups.items() for i in group.ids}
     counts: dict[str, int] = {}
@@ -159,9 +159,11 @@ def _kept_ids(model: Model) -> dict[str, int]:
         own = model.weights[layer.name]
         if not isinstance(own, Signs):
             continue
-        read = [] if getattr(layer.op, "groups", 1) > 1 else [(layer.inputs[0], own.columns)]
+        read = [(layer.inputs[0], own.columns)]
+        if plan.depthwise(layer):  # or one channel was left of each group, which then is not the first
+            read, counts[f"input of {layer.name}"] = [], _bitmap(own.columns)
         for tensor, wide in [(layer.name, own.rows), *read]:
-            ids = plan.channels[tensor]
+            ids = plan.channels[tensor][: len(wide)]  # of grouped inputs the first group: all lose the same positions
             for name in {owner[i] for i in ids.tolist()}:
                 mine = np.isin(ids, plan.groups[name].ids)
                 size = _bitmap(_places(ids[mine], wide[mine]))

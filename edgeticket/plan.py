@@ -191,7 +191,11 @@ class Plan:
     def fill(self, kept: Kept, among: Kept | None = None) -> dict[str, np.ndarray]:
         """`kept`, and one channel of every tensor that would have none: the first of those that `among` keeps."""
         before, after = self.alive(among or {}), self.alive(kept)
-        revived = [ids[before[name]][0] for name, ids in self.channels.items() if not after[name].any()]
+        small_first = sorted(self.channels.items(), key=lambda item: len(item[1]))  # a slice's may do for its source
+        revived: list[int] = []
+        for name, ids in small_first:
+            if not after[name].any() and not np.isin(ids, revived).any():
+                revived.append(int(ids[before[name]][0]))
         return {name: mask | np.isin(self.groups[name].ids, revived) for name, mask in kept.items()}
 
     def narrow(self, kept: Kept) -> "Plan":

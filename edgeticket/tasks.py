@@ -107,7 +107,7 @@ class Regression:
 
     def score(self, outputs: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Squared error [n, targets]."""
-        return (outputs.reshape(len(y), -1) - y.reshape(len(y), -1)) ** 2
+        return (outputs.astype(np.float64).reshape(len(y), -1) - y.reshape(len(y), -1)) ** 2
 
     def headline(self, part: Scored) -> float:
         """In standard deviations of the targets, over all of them."""
@@ -115,14 +115,16 @@ class Regression:
 
     def figures(self, certify: Scored, select: Scored | None) -> dict[str, Any]:
         """Of each target, in its unit. The interval is that of the mean squared error by the central limit theorem."""
-        errors, labels = certify.values, certify.labels.reshape(len(certify.labels), -1)
+        errors, labels = certify.values, certify.labels.astype(np.float64).reshape(len(certify.labels), -1)
+        spread = labels.var(0)
         mean, half = errors.mean(0), NORMAL * errors.std(0, ddof=1) / sqrt(len(errors))
         return {
             "targets": list(self.names),
             "rmse": np.sqrt(mean).tolist(),
             "low": np.sqrt(np.maximum(mean - half, 0)).tolist(),
             "high": np.sqrt(mean + half).tolist(),
-            "r2": (1 - mean / np.maximum(labels.var(0), 1e-300)).tolist(),
+            # Of a target that never changes: 1 where it is hit exactly, else 0, as scikit-learn's r2_score.
+            "r2": np.where(spread > 0, 1 - mean / np.where(spread > 0, spread, 1), mean == 0).tolist(),
             "of": len(errors),
         }
 
@@ -154,7 +156,7 @@ class Anomaly:
 
     def score(self, outputs: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Mean squared error of the reconstruction."""
-        return ((outputs.reshape(len(x), -1) - x.reshape(len(x), -1)) ** 2).mean(1)
+        return ((outputs.astype(np.float64).reshape(len(x), -1) - x.reshape(len(x), -1)) ** 2).mean(1)
 
     def headline(self, part: Scored) -> float:
         return float(_placements(part)[0].mean())

@@ -156,7 +156,8 @@ class _Judge:
 
     def scored(self, outputs: np.ndarray, *part: np.ndarray) -> Scored:
         raw, y = part or self.data.certify
-        return Scored(self.task.score(outputs, self.data.input.apply(raw), y), y)
+        (sensor,) = self.model.inputs.values()  # what the network was made for, whatever these data suggest
+        return Scored(self.task.score(outputs, sensor.apply(raw), y), y)
 
     def agreement(self, a: np.ndarray, b: np.ndarray) -> np.ndarray | None:
         """bool per example: equal answers of two networks; None where the task has none."""

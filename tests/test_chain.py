@@ -86,7 +86,7 @@ def test_the_report_is_a_line_a_step(whole: tuple[Path, Result]) -> None:
     assert {"compacted network", "tiny.onnx", "tiny-int8.onnx"} <= checked
     measured = [Path(row["artifact"]).name for row in told["bench"]]
     assert measured == ["unremoved.onnx", "tiny.onnx", "tiny-int8.onnx", "control.onnx"]
-    assert told["find"]["results"][0]["correct"] == told["verify"]["accuracy"][0]["correct"]
+    assert told["find"]["results"][0]["correct"] == told["verify"]["accuracy"][0]["figures"]["correct"]
 
 
 def test_the_resolved_config_has_every_choice_and_is_a_config(whole: tuple[Path, Result]) -> None:
@@ -337,3 +337,30 @@ def test_an_artifact_that_is_not_the_tickets_stops_the_run_with_4(
     assert "Error: tiny.onnx is not the compacted network" in done.stderr
     assert "  failed   tiny.onnx" in done.stdout
     assert not (tmp_path / "runs" / "tiny").exists()
+
+
+@pytest.mark.parametrize(
+    ("task", "model", "word"), [("regression", "wave:16,16", "rmse"), ("anomaly", "autoencoder:32,8", "auc")]
+)
+def test_a_run_of_another_task_says_its_figures(task: str, model: str, word: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    level = rng.normal(size=(300, 1, 1))
+    x = (level + rng.normal(0, 0.3, (300, 1, 32))).astype(np.float32)
+    kind = np.arange(300) % 3 == 0
+    x[kind] *= 3 if task == "anomaly" else 1
+    y = kind.astype(np.int64) if task == "anomaly" else (100 + 5 * level[:, 0, 0]).astype(np.float32)
+    np.savez(tmp_path / "own.npz", x_train=x, y_train=y)
+    find = {"keep": 0.5, "epochs": 3, "batch": 16}
+    config = write_config(tmp_path, model=model, data=str(tmp_path / "own.npz"), layout="series", task=task, find=find)
+    done = invoke(config)
+    assert done.exit_code == 0, done.output
+    rows = (tmp_path / "runs" / "tiny" / "report.jsonl").read_text().splitlines()
+    told = {row["step"]: row["result"] for row in map(json.loads, rows)}
+    found, checked = told["find"]["results"], told["verify"][word]
+    assert [row["name"] for row in found] == ["ticket", "control"]
+    assert [row["what"] for row in checked] == ["tiny.ticket", "tiny.onnx", "tiny-int8.onnx", "integer network"]
+    assert checked[0]["figures"][word] == pytest.approx(found[0][word], rel=1e-3)
+    assert checked[1]["figures"][word] == pytest.approx(found[0][word], rel=1e-3)
+    assert told["verify"]["passed"]
+    assert read_ticket(tmp_path / "runs" / "tiny" / "tiny.ticket").task == task
+    assert f"\n{word.upper()} on the certify part of own.npz" in done.stdout

@@ -10,12 +10,12 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from test_data import PARTS, missing
 
 from edgeticket.cli import main
 from edgeticket.data import Data, load, names, summary
 from edgeticket.datasets import plaid, raw, shuttle, synthetic_bearing, synthetic_surface
 from edgeticket.errors import DataError
-from tests.test_data import PARTS, missing
 
 PACKAGED = {"plaid": plaid, "shuttle": shuttle}
 FILES = {"plaid": [name for name, _ in plaid.FILES.values()], "shuttle": [shuttle.FILE]}

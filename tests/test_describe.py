@@ -14,9 +14,9 @@ from edgeticket.cli import main
 from edgeticket.compact import compact
 from edgeticket.describe import describe, describe_text, prove_compact, prove_text
 from edgeticket.errors import DataError
-from edgeticket.ops import GlobalAveragePool, Linear, conv
+from edgeticket.ops import GlobalAveragePool, Linear, MaxPool, conv
 from edgeticket.packet import layer_bytes, packed_bytes
-from edgeticket.ticket import MAX_EDGES, Ticket
+from edgeticket.ticket import MAX_EDGES, Ticket, read_ticket
 
 
 @pytest.fixture
@@ -67,8 +67,11 @@ def test_totals_are_sums(name: str) -> None:
     assert 0 <= total["learned_share_of_bytes"] < 1
     learned = sum(values.size for values in ticket.learned.values())
     assert total["learned_share_of_weights"] == learned / total["weights"]["after"]
-    lists = {key: list(told["input"][key]) for key in ("offset", "step")}
-    assert json.loads(json.dumps(told)) == told | {"input": told["input"] | lists}
+    inputs = {
+        name: sensor | {key: list(sensor[key]) for key in ("offset", "step")} for name, sensor in told["inputs"].items()
+    }
+    assert list(inputs) == list(ticket.plan.inputs)
+    assert json.loads(json.dumps(told)) == told | {"inputs": inputs}
 
 
 def test_edges_count_in_density_and_in_the_share_of_the_wide_net() -> None:
@@ -118,6 +121,37 @@ def test_text_tells_every_step_where_they_differ() -> None:
     assert "x = (raw - [0.005, 37.5, 1]) * [33.3333, 0.00666667, 0.333333]" in text
 
 
+def test_text_tells_every_input() -> None:
+    text = describe_text(describe(CASES["two inputs and two outputs"].ticket()))
+    for part in (
+        "input    2x6x6 uint8, x = (raw - [20, 23]) * 0.00392157",
+        "input    3x12 uint8, x = (raw - [20, 23, 26]) * 0.00392157",
+    ):
+        assert part in text.splitlines()
+
+
+def test_a_transposed_layer_by_hand() -> None:
+    """Each kept weight works once an input position: 5 x 4, not the 11 x 12 of the output."""
+    ticket = replace(CASES["transposed"], learned=False).ticket()
+    row = describe(ticket)["layers"][1]
+    left, after = (int(ticket.kept[name].sum()) for name in ("l0", "l1"))
+    assert (row["name"], row["op"], row["kind"]) == ("l1", "ConvTranspose", "signs")
+    assert row["weights"] == {"before": 8 * 6 * 6, "after": left * after * 6}
+    assert row["macs"] == {"before": 8 * 6 * 6 * 20, "after": left * after * 6 * 20}
+    assert row["kept_macs"] == ticket.masks["l1"].sum() * 20
+
+
+def test_a_network_without_weights_is_told_too(tmp_path: Path) -> None:
+    """No search makes one, but a file can hold it."""
+    plan = chain((2, 4, 4), MaxPool((2, 2), (2, 2), (0,) * 4), GlobalAveragePool())
+    ticket = Case(plan).ticket()
+    ticket.write(tmp_path / "a.ticket")
+    told = describe(read_ticket(tmp_path / "a.ticket"))
+    assert (told["layers"], told["total"]["kept"], told["total"]["density"]) == ([], 0, 0)
+    assert describe_text(told)
+    assert prove_compact(ticket)["difference"] == 0
+
+
 def test_text_cannot_drive_the_terminal(ticket: Ticket) -> None:
     hostile = replace(ticket, provenance={"\x1b]0;k\x07": ["\x1b[2J", "\u202e"]}, task="\x1b[31m", purity="\x9b2J")
     text = describe_text(describe(hostile))
@@ -133,9 +167,9 @@ def test_text_cannot_drive_the_terminal(ticket: Ticket) -> None:
 def test_random_inputs_cover_what_the_input_is_quantised_for(name: str) -> None:
     model = compact(CASES[name].ticket())
     raw, quant = model.random_inputs(500), model.quant["x"]
-    assert (raw.shape, raw.dtype) == ((500, *model.plan.inputs["x"]), model.input.dtype)
+    assert (raw.shape, raw.dtype) == ((500, *model.plan.inputs["x"]), model.inputs["x"].dtype)
     assert raw.tobytes() == model.random_inputs(500).tobytes()
-    codes = model.input.apply(raw) / quant.scale + quant.zero_point
+    codes = model.inputs["x"].apply(raw) / quant.scale + quant.zero_point
     for channel in range(codes.shape[1]):
         assert codes[:, channel].min() == pytest.approx(0, abs=2)
         assert codes[:, channel].max() == pytest.approx(255, abs=2)
@@ -143,8 +177,22 @@ def test_random_inputs_cover_what_the_input_is_quantised_for(name: str) -> None:
 
 def test_random_inputs_without_a_range() -> None:
     model = replace(compact(CASES["plain, float sensor"].ticket()), quant={})
-    x = model.input.apply(model.random_inputs(500))
+    x = model.inputs["x"].apply(model.random_inputs(500))
     assert (x.min(), x.max()) == (pytest.approx(-1, abs=0.01), pytest.approx(1, abs=0.01))
+
+
+def test_random_inputs_of_several_inputs() -> None:
+    model = compact(CASES["two inputs and two outputs, float sensors"].ticket())
+    raw = model.random_inputs(500)
+    assert isinstance(raw, dict)
+    assert {name: values.shape for name, values in raw.items()} == {"picture": (500, 2, 6, 6), "current": (500, 3, 12)}
+    for name, values in raw.items():
+        codes = model.inputs[name].apply(values) / model.quant[name].scale + model.quant[name].zero_point
+        assert (codes.min(), codes.max()) == (pytest.approx(0, abs=2), pytest.approx(255, abs=2))
+    report = prove_compact(CASES["two inputs and two outputs"].ticket())
+    assert (report["inputs"], report["difference"] < 1e-12) == (32, True)
+    mine = CASES["two inputs and two outputs"].raw(5)
+    assert prove_compact(CASES["two inputs and two outputs"].ticket(), mine)["inputs"] == 5
 
 
 def test_proof_reports_and_refuses_other_shapes(ticket: Ticket) -> None:

@@ -426,7 +426,9 @@ WRONG_FINDS: dict[str, tuple[list[str], int, str]] = {
     "unknown architecture": (["-m", "transformer"], 1, "conv"),
     "widths that are no numbers": (["-m", "conv:a,b"], 2, "conv:32,64,64"),
     "a width of 0": (["-m", "conv:0,8"], 2, "at least 1"),
-    "a missing file": (["-m", "none.py:Net"], 2, "NAME:WIDTH"),
+    "widths of a plug-in that are no numbers": (["-m", "none.py:8,b"], 2, "NAME[:WIDTH,...]"),
+    "a missing plug-in": (["-m", "none.py:8"], 1, "none.py: there is no such file"),
+    "a missing module": (["-m", "none.py:Net"], 2, "there is no file none.py"),
     "density in words": (["--density", "high"], 2, "'high' is not a number"),
     "density 0": (["--density", "0"], 2, "--density"),
     "density 2": (["--density", "2"], 2, "--density"),
@@ -501,7 +503,7 @@ def test_a_damaged_checkpoint_is_refused_and_stays(place: Path, tmp_path: Path) 
 def test_a_checkpoint_of_another_network_or_search_is_refused(place: Path, tmp_path: Path) -> None:
     arguments, output = find(place, tmp_path / "out.ticket"), tmp_path / "out.ticket"
     from edgeticket.find import find as search
-    from edgeticket.find import network_plan
+    from edgeticket.network import network_plan
 
     data = load(str(place / "good.npz"))
     settings, path = Settings(epochs=1, batch=16), tmp_path / "out.ticket.checkpoint"

@@ -7,7 +7,7 @@ from math import log2
 
 import numpy as np
 import pytest
-from cases import CASES, Case
+from cases import CASES, Case, chain, graph
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,7 +15,7 @@ from edgeticket import packet
 from edgeticket.compact import compact, restrict
 from edgeticket.errors import TicketError
 from edgeticket.model import Float, Int8, Model
-from edgeticket.ops import Concat, Conv, Flatten, GlobalAveragePool, Layer, Linear, conv
+from edgeticket.ops import Concat, Conv, Flatten, Gather, GlobalAveragePool, Layer, Linear, Norm, PRelu, conv
 from edgeticket.packet import equivalents, layer_bytes, pack_mask, packed_bytes, raw_bits, rice, unpack_mask, unrice
 from edgeticket.plan import Plan
 from edgeticket.ticket import Input, Ticket
@@ -87,8 +87,10 @@ def test_layers_and_what_they_share_are_the_whole(name: str) -> None:
     parts = packed_bytes(model)
     assert tuple(parts) == packet.PARTS
     layers = [count for weights in model.weights.values() for count in layer_bytes(weights).values()]
+    norms = [7 * len(scale) for name, scale in model.scale.items() if name not in model.weights]
+    slopes = [4 * len(slope) for slope in model.slope.values()]
     shared = ("seed", "input", "quantise", "kept ids")
-    assert sum(layers) == sum(n for part, n in parts.items() if part not in shared) > 0
+    assert sum(layers + norms + slopes) == sum(n for part, n in parts.items() if part not in shared) > 0
 
 
 def test_every_part_of_a_known_ticket() -> None:
@@ -162,10 +164,67 @@ def test_groups_are_counted_once() -> None:
     assert packed_bytes(compact(ticket))["kept ids"] <= sum((len(mask) + 7) // 8 for mask in ticket.kept.values())
 
 
+def test_norms_and_slopes_are_counted_on_both_sides() -> None:
+    """5 of 8 channels: a norm is multiplier, shift and bias (7), or scale and bias (8), a slope one float (4)."""
+    plan = chain((2, 5, 5), conv(8), Norm(), PRelu(), conv(6), GlobalAveragePool(), Linear(3))
+    ticket = with_kept(Case(plan), {"l0": range(5), "l3": range(6)})
+    assert packed_bytes(compact(ticket))["per filter"] == 7 * (5 + 6 + 3) + 7 * 5 + 4 * 5
+    without = chain((2, 5, 5), conv(5), conv(6), GlobalAveragePool(), Linear(3))
+    extra = {name: size - equivalents(without)[name] for name, size in equivalents(ticket.narrow).items()}
+    assert extra == {"fp32": (8 + 4) * 5, "int8": (7 + 4) * 5 + 2 * packet.PER_TENSOR}
+
+
+def test_inputs_are_all_counted() -> None:
+    ticket = CASES["two inputs and two outputs"].ticket()
+    assert packed_bytes(compact(ticket))["input"] == (4 * 2 + 4) + (4 * 3 + 4)
+
+
+def kept_ids(model: Model) -> dict[str, int]:
+    return {name: size for name, size in packet._kept_ids(model).items() if size}
+
+
+@pytest.mark.parametrize(("learned", "expected"), [(False, 2), (True, 3)])
+def test_kept_ids_behind_a_gather_and_a_concat_of_a_tensor_with_itself(learned: bool, expected: int) -> None:
+    """The stem's channels 2 and 9 of 20: a bitmap up to 9, or, behind a learned stem, up to the first that is read, 19 - 2."""
+    plan = graph(
+        (1, 4, 4),
+        ("stem", conv(20), "x"),
+        ("twice", Concat(), "stem stem"),
+        ("turned", Gather(tuple(range(39, -1, -1))), "twice"),
+        ("b", conv(8), "turned"),
+        ("c", conv(4, 1), "b"),
+    )
+    ticket = with_kept(Case(plan, learned=learned), {"stem": [2, 9], "b": range(8)})
+    assert ticket.narrow["turned"].op == Gather((3, 2, 1, 0))
+    assert kept_ids(compact(ticket)) == {"stem": expected}
+
+
+@pytest.mark.parametrize(
+    ("groups", "expected"), [(1, {"l0": 2, "l1": 2}), (2, {"l0": 1, "l1": 1}), (4, {"l0": 1, "l1": 1}), (16, {"l0": 2})]
+)
+def test_kept_ids_of_a_grouped_convolution_are_the_positions_in_a_group(groups: int, expected: dict[str, int]) -> None:
+    """Behind a learned stem only the convolution itself needs to know which of the 16 / groups are left."""
+    plan = chain((1, 4, 4), conv(16), conv(16, groups=groups), conv(4, 1))
+    free = {name: len(group.ids) for name, group in plan.groups.items() if not group.fixed}
+    model = compact(with_kept(Case(plan), {name: [0, size - 1] for name, size in free.items()}))
+    assert isinstance(model.weights["l0"], Int8)
+    assert kept_ids(model) == expected
+    assert packed_bytes(model)["kept ids"] == sum(expected.values())
+
+
+@pytest.mark.parametrize(("kept", "expected"), [(1, {"input of l1": 1}), (0, {})])
+def test_kept_ids_where_one_channel_of_each_group_is_left(kept: int, expected: dict[str, int]) -> None:
+    """The narrow convolution looks depthwise, and still takes its signs from one of two inputs."""
+    plan = chain((1, 4, 4), conv(16), conv(16, groups=8), conv(4, 1))
+    model = compact(with_kept(Case(plan), {"l0": [kept], "l1": [0, 1]}))
+    assert model.plan.depthwise(model.plan["l1"])
+    assert kept_ids(model) == expected
+
+
 def test_competitors() -> None:
     plan = Plan({"x": (2, 5)}, (Layer("a", Conv(3, (3,), (1,), (1, 1), (1,)), ("x",)),), ("a",))
     values, numbers = np.zeros((3, 2, 3)), np.zeros(3, np.float32)
-    raw = Input("uint8", (0, 0), (1.0, 1.0))
+    raw = {"x": Input("uint8", (0, 0), (1.0, 1.0))}
     floating = Model(plan, {"a": Float(values.astype(np.float32))}, {"a": numbers}, {"a": numbers}, raw, {})
     integer = Model(plan, {"a": Int8(values.astype(np.int8))}, {"a": numbers}, {"a": numbers}, raw, {})
     filled = {part: count for part, count in packed_bytes(floating).items() if count}
@@ -177,10 +236,10 @@ def test_competitors() -> None:
 
 def test_a_step_per_channel_is_counted_where_they_differ_and_on_both_sides() -> None:
     ticket = CASES["float sensor of different steps"].ticket()
-    alike = replace(ticket, input=replace(ticket.input, step=(0.5, 0.5, 0.5)))
+    alike = replace(ticket, inputs={"x": replace(ticket.inputs["x"], step=(0.5, 0.5, 0.5))})
     assert packed_bytes(compact(ticket))["input"] == 4 * 3 + 4 * 3
     assert packed_bytes(compact(alike))["input"] == 4 * 3 + 4
-    few, more = (equivalents(one.narrow, one.input) for one in (alike, ticket))
+    few, more = (equivalents(one.narrow, one.inputs) for one in (alike, ticket))
     assert {name: more[name] - few[name] for name in few} == {"fp32": 8, "int8": 8}
 
 

@@ -16,12 +16,20 @@ from edgeticket.ops import (
     AveragePool,
     Concat,
     Conv,
+    ConvTranspose,
+    DepthToSpace,
     Flatten,
+    Gather,
     GlobalAveragePool,
     Layer,
     Linear,
     MaxPool,
     Mul,
+    Norm,
+    Pad,
+    PRelu,
+    Reshape,
+    Resize,
     conv,
 )
 from edgeticket.plan import Plan
@@ -85,6 +93,17 @@ def test_sliding_shapes(
         assert chain((2, size), AveragePool((kernel,), (stride,), (begin, end))).shapes["l0"] == (2, expected)
     starts = range(-begin, size + end - dilation * (kernel - 1), stride)
     assert len(starts) == expected
+
+
+def test_a_transposed_convolution_works_once_an_input() -> None:
+    """Every value of the input meets every weight: 5 x 4 positions, not the 11 x 12 of the output."""
+    plan = chain((8, 5, 4), ConvTranspose(6, (3, 2), (2, 3), (1, 0, 0, 1), (1, 2)))
+    assert plan.shapes["l0"] == (6, 11, 12)
+    assert plan.weight_shape(plan["l0"]) == (6, 8, 3, 2)
+    assert (plan.positions("l0"), plan.macs()) == (20, {"l0": 6 * 8 * 6 * 20})
+    assert chain((8, 5), ConvTranspose(6, (4,), (2,), (1, 1), (0,))).positions("l0") == 5
+    assert chain((8, 5, 4), conv(6, stride=2)).positions("l0") == 3 * 2
+    assert chain((8,), Linear(6)).positions("l0") == 1
 
 
 def test_peak_holds_a_shortcut_until_its_last_reader() -> None:
@@ -151,12 +170,96 @@ def test_groups_through_flatten_and_products() -> None:
     assert np.array_equal(plan.channels["flat"], np.repeat(plan.channels["stem"], 25))
 
 
-def test_grouped_convolution_fixes_both_sides_and_says_why() -> None:
+def test_a_grouped_convolution_ties_the_same_positions_of_all_groups_and_says_so() -> None:
     plan = CASES["grouped"].plan
-    assert groups(plan) == {"x": (2, True), "l0": (8, True), "l1": (12, True), "l2": (8, False), "l4": (4, True)}
-    assert plan.groups["l0"].fixed == plan.groups["l1"].fixed == "l1: Conv with 4 groups"
+    assert groups(plan) == {"x": (2, True), "l0": (2, False), "l1": (3, False), "l2": (8, False), "l4": (4, True)}
+    assert plan.channels["l0"].tolist() == [2, 3] * 4
+    assert plan.channels["l1"].tolist() == [10, 11, 12] * 4
+    assert plan.groups["l0"].tied == plan.groups["l1"].tied == ("l1",)
+    assert plan.groups["l2"].tied == ()
     assert plan.groups["x"].fixed == "input of the network"
     assert plan.groups["l4"].fixed == "output of the network"
+
+
+def test_ties_to_what_is_fixed_are_fixed_too() -> None:
+    """Channels 0 and 2 of the concat are x and the second of a, first of their convolution group."""
+    plan = graph((1, 5, 5), ("a", conv(3), "x"), ("all", Concat(), "x a"), ("b", conv(6, groups=2), "all"))
+    assert plan.channels["all"].tolist() == [0, 1, 0, 1]
+    assert groups(plan) == {"x": (1, True), "a": (1, False), "b": (3, True)}
+    assert [group.fixed for group in plan.groups.values()] == ["input of the network", "", "output of the network"]
+    assert [group.tied for group in plan.groups.values()] == [("b",)] * 3
+
+
+def test_slices_a_shuffle_and_a_grouped_convolution_by_hand() -> None:
+    """stem is channels 2 to 13, b 14 to 19, group 20 to 31; the shuffle alternates the first half of stem and b."""
+    plan = CASES["slices, shuffle and grouped"].plan
+    assert plan.channels["stem"].tolist() == [2, 3, 2, 3, 2, 3, 8, 9, 10, 11, 12, 13]
+    assert plan.channels["left"].tolist() == [2, 3] * 3
+    assert plan.channels["right"].tolist() == plan.channels["a"].tolist() == [8, 9, 10, 11, 12, 13]
+    assert plan.channels["b"].tolist() == [14, 15] * 3
+    assert plan.channels["shuffle"].tolist() == [2, 14, 3, 15] * 3
+    assert plan.channels["group"].tolist() == [20, 21, 22, 23] * 3
+    assert plan.channels["again"].tolist() == [20, 21, 22, 23] * 3 + [2, 14, 3, 15] * 3 + [20, 21, 22, 23] * 3
+    assert groups(plan) == {
+        "x": (2, True),
+        "stem": (8, False),
+        "b": (2, False),
+        "group": (4, False),
+        "mix": (9, False),
+        "fc": (4, True),
+    }
+    assert [plan.groups[name].tied for name in ("stem", "b", "group", "mix")] == [("group",)] * 3 + [()]
+
+
+def test_blocks_of_depth_to_space_and_of_a_flat_tensor_are_tied() -> None:
+    plan = CASES["depth to space"].plan
+    assert plan.channels["l0"].tolist() == [2] * 4 + [6] * 4 + [10] * 4
+    assert plan.channels["l1"].tolist() == [2, 6, 10]
+    assert (plan.groups["l0"].ids.tolist(), plan.groups["l0"].tied) == ([2, 6, 10], ("l1",))
+    plan = CASES["unflatten"].plan
+    assert plan.channels["l0"].tolist() == [10] * 6 + [16] * 6 + [22] * 6 + [28] * 6
+    assert plan.channels["l1"].tolist() == [10, 16, 22, 28]
+    assert plan.groups["l0"].tied == ("l1",)
+    assert np.array_equal(plan.channels["l3"], plan.channels["l2"])  # another shape in space ties nothing
+    assert plan.groups["l2"].tied == ()
+    vector = chain((5,), Linear(6), Reshape((1, 1)), conv(4, 1))
+    assert np.array_equal(vector.channels["l1"], vector.channels["l0"])
+    assert vector.groups["l0"].tied == ()
+    pixel = chain((2, 3, 3), conv(6), DepthToSpace(1), conv(4))
+    assert pixel.groups["l0"].tied == ()
+
+
+def test_space_to_depth_spreads_a_channel_and_ties_none() -> None:
+    plan = CASES["space to depth"].plan
+    assert plan.channels["l0"].tolist() == [0] * 4 + [1] * 4
+    assert plan.channels["l2"].tolist() == np.repeat(plan.channels["l1"], 4).tolist()
+    assert groups(plan) == {"x": (2, True), "l1": (6, False), "l3": (8, False), "l5": (4, True)}
+    assert plan.groups["l1"].tied == ()
+
+
+def test_a_broadcast_channel_is_not_one_of_those_that_it_meets() -> None:
+    plan = CASES["attention by broadcast"].plan
+    assert groups(plan) == {
+        "x": (2, True),
+        "stem": (8, False),  # with more, by their product
+        "less": (6, False),
+        "where": (1, False),  # one channel for all eight
+        "fc": (4, True),
+    }
+    for name in ("more", "gate", "scaled", "seen", "sum"):
+        assert np.array_equal(plan.channels[name], plan.channels["stem"]), name
+    first = graph((2, 5, 5), ("a", conv(1), "x"), ("b", conv(4), "x"), ("m", Mul(), "a b"), ("o", conv(2), "m"))
+    assert np.array_equal(first.channels["m"], first.channels["b"])
+
+
+def test_layers_that_change_no_channel_pass_them_on() -> None:
+    ops = (Norm("relu"), PRelu(), Pad((1, 1, 0, 0)), Resize((5, 6), "linear"), MaxPool((2, 2), ONE, (0,) * 4))
+    plan = chain((2, 5, 5), conv(6), *ops, GlobalAveragePool(), Linear(3))
+    for i in range(1, 7):
+        assert np.array_equal(plan.channels[f"l{i}"], plan.channels["l0"]), i
+    assert groups(plan) == {"x": (2, True), "l0": (6, False), "l7": (3, True)}
+    assert [layer.name for layer in plan.scaled()] == ["l0", "l1", "l7"]
+    assert [layer.name for layer in plan.weighted()] == ["l0", "l7"]
 
 
 def test_a_sum_with_the_input_or_the_output_is_fixed() -> None:
@@ -198,6 +301,94 @@ def test_narrow_depthwise_and_flatten() -> None:
     assert (rows.tolist(), columns.tolist()) == ([2, 3, 8, 9], [0])
     _, columns = plan.rows_columns(plan["l3"], kept)
     assert columns.tolist() == [*range(24, 48), *range(96, 120)]
+
+
+def test_narrow_slices_shuffle_and_grouped_by_hand() -> None:
+    plan = CASES["slices, shuffle and grouped"].plan
+    kept = {name: np.ones(len(group.ids), bool) for name, group in plan.groups.items() if not group.fixed}
+    assert plan.narrow(kept) == plan
+    kept |= {
+        "stem": np.array([1, 0, 1, 1, 0, 0, 0, 0], bool),  # 0, 2, 4 on the left; 6, 7 on the right
+        "b": np.array([0, 1], bool),
+        "group": np.array([1, 0, 0, 1], bool),
+    }
+    narrow = plan.narrow(kept)
+    assert [narrow[name].op for name in ("left", "right")] == [Gather((0, 1, 2)), Gather((3, 4))]
+    assert narrow["shuffle"].op == Gather((0, 3, 1, 4, 2, 5))
+    assert (narrow["a"].op.out, narrow["a"].op.groups) == (2, 2)  # type: ignore[union-attr]
+    assert (narrow["group"].op.out, narrow["group"].op.groups) == (6, 3)  # type: ignore[union-attr]
+    assert narrow.weight_shape(narrow["group"]) == (6, 2, 3, 3)
+    rows, columns = plan.rows_columns(plan["group"], kept)
+    assert (rows.tolist(), columns.tolist()) == ([0, 3, 4, 7, 8, 11], [0, 3])
+    rows, columns = plan.rows_columns(plan["b"], kept)
+    assert (rows.tolist(), columns.tolist()) == ([1, 3, 5], [0, 1])
+    _, columns = plan.rows_columns(plan["mix"], kept)
+    assert columns.tolist() == [start + i for start in (0, 12, 24) for i in (0, 3, 4, 7, 8, 11)]
+
+
+def test_narrow_blocks_by_hand() -> None:
+    plan = CASES["depth to space"].plan
+    kept = {"l0": np.array([1, 0, 1], bool), "l2": np.ones(6, bool)}
+    assert [plan.narrow(kept).shapes[name] for name in ("l0", "l1", "l3")] == [(8, 4, 5), (2, 8, 10), (480,)]
+    assert [ids.tolist() for ids in plan.rows_columns(plan["l0"], kept)] == [[0, 1, 2, 3, 8, 9, 10, 11], [0, 1]]
+    assert plan.rows_columns(plan["l2"], kept)[1].tolist() == [0, 2]
+    plan = CASES["unflatten"].plan
+    kept = {"l0": np.array([0, 1, 0, 0], bool), "l2": np.arange(8) < 3}
+    assert [plan.narrow(kept).shapes[name] for name in ("l0", "l1", "l3")] == [(6,), (1, 2, 3), (3, 6)]
+    assert plan.rows_columns(plan["l0"], kept)[0].tolist() == [6, 7, 8, 9, 10, 11]
+    plan = CASES["space to depth"].plan
+    kept = {"l1": np.array([0, 1, 0, 0, 1, 0], bool), "l3": np.ones(8, bool)}
+    assert plan.rows_columns(plan["l3"], kept)[1].tolist() == [4, 5, 6, 7, 16, 17, 18, 19]
+
+
+def test_a_grouped_convolution_of_one_channel_a_group_is_left() -> None:
+    """Depthwise in the narrow plan, but its signs are those of the wide one's second input."""
+    plan = CASES["grouped"].plan
+    kept = {"l0": np.array([0, 1], bool), "l1": np.array([1, 0, 1], bool), "l2": np.ones(8, bool)}
+    narrow = plan.narrow(kept)
+    assert (narrow["l1"].op.out, narrow["l1"].op.groups) == (8, 4)  # type: ignore[union-attr]
+    assert [ids.tolist() for ids in plan.rows_columns(plan["l1"], kept)] == [[0, 2, 3, 5, 6, 8, 9, 11], [1]]
+    assert narrow.depthwise(narrow["l1"])
+    assert not plan.depthwise(plan["l1"])
+
+
+HALVES = graph(
+    (2, 5, 5),
+    ("stem", conv(4), "x"),
+    ("left", Gather((0, 1)), "stem"),
+    ("right", Gather((3, 2)), "stem"),
+    ("a", conv(3), "left"),
+    ("b", conv(3), "right"),
+    ("sum", Add(), "a b"),
+    ("o", conv(2), "sum"),
+)
+
+
+@pytest.mark.parametrize(
+    ("kept", "among", "filled"),
+    [
+        ([1, 0, 1, 0], None, [1, 0, 1, 0]),
+        ([1, 1, 0, 0], None, [1, 1, 0, 1]),  # the right half's first channel is 3
+        ([1, 1, 0, 0], [1, 1, 1, 0], [1, 1, 1, 0]),
+        ([0, 0, 0, 0], None, [1, 0, 0, 1]),
+        ([0, 0, 0, 0], [0, 1, 1, 0], [0, 1, 1, 0]),
+    ],
+)
+def test_fill_revives_a_channel_of_a_branch_that_would_vanish(
+    kept: list[int], among: list[int] | None, filled: list[int]
+) -> None:
+    whole = np.ones(3, bool)
+    allowed = None if among is None else {"stem": np.array(among, bool), "a": whole}
+    made = HALVES.fill({"stem": np.array(kept, bool), "a": whole}, allowed)
+    assert {name: mask.astype(int).tolist() for name, mask in made.items()} == {"stem": filled, "a": [1, 1, 1]}
+    HALVES.narrow(made)
+
+
+def test_fill_revives_tied_channels_together() -> None:
+    plan = CASES["grouped"].plan
+    kept = {"l0": np.zeros(2, bool), "l1": np.array([0, 0, 1], bool), "l2": np.ones(8, bool)}
+    narrow = plan.narrow(plan.fill(kept))
+    assert (narrow.shapes["l0"][0], narrow.shapes["l1"][0]) == (4, 4)
 
 
 def test_a_group_cannot_lose_everything() -> None:
@@ -289,7 +480,7 @@ def test_malformed_json_is_refused(name: str) -> None:
 # errors name the layer, its operation and the shapes
 
 WRONG: list[tuple[Callable[[], Plan], str]] = [
-    (lambda: chain((1, 8, 8), Linear(3)), "layer l0 (Linear, input 1x8x8): needs at least one output and a flat input"),
+    (lambda: chain((1, 8, 8), Linear(3)), "layer l0 (Linear, input 1x8x8): needs a flat input"),
     (lambda: chain((1, 8), conv(3)), "layer l0 (Conv, input 1x8): a kernel of 2 dimensions over an input of 1"),
     (lambda: chain((8,), conv(3)), "layer l0 (Conv, input 8): a kernel of 2 dimensions over an input of 0"),
     (
@@ -323,8 +514,8 @@ WRONG: list[tuple[Callable[[], Plan], str]] = [
     (lambda: graph((1, 4, 4), ("s", Add(), "x")), "layer s (Add, input 1x4x4): takes at least two inputs"),
     (lambda: graph((1, 4, 4), ("s", conv(2), "x x")), "layer s (Conv, input 1x4x4, 1x4x4): takes one input, got 2"),
     (
-        lambda: chain((4,), Activation("gelu")),
-        "layer l0 (Activation, input 4): activation 'gelu' is not one of none, relu",
+        lambda: chain((4,), Activation("swish")),
+        "layer l0 (Activation, input 4): activation 'swish' is not one of none, relu",
     ),
     (lambda: graph((4,), ("a", Linear(2), "b")), "layer a: reads 'b', which no earlier layer makes"),
     (lambda: graph((4,), ("x", Linear(2), "x")), "plan: two tensors are named 'x'"),

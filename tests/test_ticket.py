@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cases import CASES, Case, chain
+from cases import CASES, Case, chain, graph
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load, save
@@ -21,8 +21,9 @@ from safetensors.numpy import load, save
 from edgeticket import ticket_file
 from edgeticket.compact import compact, masked
 from edgeticket.errors import EdgeTicketError, TicketError, UnsupportedError
-from edgeticket.ops import GlobalAveragePool, Linear, conv
+from edgeticket.ops import GlobalAveragePool, Linear, PRelu, conv
 from edgeticket.plan import MAX_LAYERS
+from edgeticket.reference import run_outputs
 from edgeticket.ticket import Input, Quant, Ticket, parse_ticket, read_ticket
 from edgeticket.ticket_file import KEY, MAX_HEADER, MAX_TENSORS
 
@@ -32,7 +33,14 @@ Tensors = dict[str, np.ndarray]
 
 def small() -> Ticket:
     """About 2 kB, with every kind of tensor, and no number that a library's arithmetic could round differently."""
-    plan = chain((1, 4, 4), conv(5), conv(6), GlobalAveragePool(), Linear(2))
+    plan = graph(
+        (1, 4, 4),
+        ("l0", conv(5), "x"),
+        ("l1", conv(6), "l0"),
+        ("p", PRelu(), "l1"),
+        ("l2", GlobalAveragePool(), "p"),
+        ("l3", Linear(2), "l2"),
+    )
     kept = {"l0": np.array([1, 0, 1, 1, 0], bool), "l1": np.array([0, 1, 1, 0, 0, 1], bool)}
     mask = np.arange(3 * 2 * 3 * 9).reshape(3, 2, 3, 3, 3) % 7 == 1  # 23 of 162: unused bits in both bitmaps
     return Ticket(
@@ -54,22 +62,23 @@ def small() -> Ticket:
             name: np.array(values, np.float32)
             for name, values in (("l0", (0, -0.5, 1)), ("l1", (0, 0, 8)), ("l3", (1, -1)))
         },
-        input=Input("uint8", (128,), (0.0078125,)),
+        inputs={"x": Input("uint8", (128,), (0.0078125,))},
         quant={name: Quant(0.03125, 7) for name in plan.shapes},
         task="classification",
         purity="P3+stem",
         provenance={"command": "edgeticket find", "list": [1, 2.5, None, True]},
+        slope={"p": np.array((0.25, 0, -2), np.float32)},
     )
 
 
 CONTENT = small().to_bytes()
-GOLDEN = "bd51c9ff900f17dbed75b0e94d0c57068a700c1004933dd49d99f1453aa61b98"
+GOLDEN = "7a4ee5a54faa9e8c6a5cf8e9c10285f7126b9896a89b36ac6b70498459f9196c"
 
 
 def assert_same(a: Ticket, b: Ticket) -> None:
-    assert (a.plan, a.seed, a.edges, a.input, a.quant) == (b.plan, b.seed, b.edges, b.input, b.quant)
+    assert (a.plan, a.seed, a.edges, a.inputs, a.quant) == (b.plan, b.seed, b.edges, b.inputs, b.quant)
     assert (a.task, a.purity, a.provenance, a.generator) == (b.task, b.purity, b.provenance, b.generator)
-    for part in ("kept", "masks", "flips", "learned", "scale", "bias"):
+    for part in ("kept", "masks", "flips", "learned", "scale", "bias", "slope"):
         ours, theirs = getattr(a, part), getattr(b, part)
         assert set(ours) == set(theirs)
         for name in ours:
@@ -119,6 +128,19 @@ def test_bytes_never_change() -> None:
     assert 1500 < len(CONTENT) < 3000
 
 
+def test_inputs_in_any_order_are_one_network() -> None:
+    """JSON has no order: what a ticket computes, and the digest of that, must not depend on one."""
+    case = CASES["two inputs and two outputs"]
+    ticket = case.ticket()
+    again = parse_ticket(ticket.to_bytes())
+    assert (list(ticket.plan.inputs), list(again.plan.inputs)) == (["picture", "current"], ["current", "picture"])
+    assert compact(again).digest == compact(ticket).digest
+    for ours, theirs in zip(
+        run_outputs(compact(again), case.raw()), run_outputs(compact(ticket), case.raw()), strict=True
+    ):
+        assert np.array_equal(ours, theirs)
+
+
 def test_read_and_write_files(tmp_path: Path) -> None:
     small().write(tmp_path / "a.ticket")
     assert_same(read_ticket(tmp_path / "a.ticket"), small())
@@ -153,6 +175,7 @@ def layers_of_one_weight(count: int) -> Ticket:
         scale=dict.fromkeys(names, one),
         bias=dict.fromkeys(names, one),
         quant=dict.fromkeys(plan.shapes, Quant(0.03125, 7)),
+        slope={},
     )
 
 
@@ -278,9 +301,9 @@ def _nested(depth: int) -> list[Any]:
 
 
 FORGED: dict[str, Callable[[Header, Tensors], None]] = {
-    "older format": _set("format", 0),
-    "newer format": _set("format", 2),
-    "format as a float": _set("format", 1.0),
+    "older format": _set("format", 1),
+    "newer format": _set("format", 3),
+    "format as a float": _set("format", 2.0),
     "format as true": _set("format", True),
     "no format": _drop("format"),
     "other generator": _set("generator", "quad32-5"),
@@ -301,31 +324,39 @@ FORGED: dict[str, Callable[[Header, Tensors], None]] = {
     "edges of a learned layer's name": _set("edges", "l9", 1),
     "edges as true": _set("edges", "l1", True),
     "other edges than the mask's": _set("edges", "l1", 3),
-    "input type": _set("input", "dtype", "float64"),
-    "input type as a number": _set("input", "dtype", 8),
-    "two offsets": _set("input", "offset", [1, 2]),
-    "no offset": _set("input", "offset", []),
-    "offset NaN": _set("input", "offset", [float("nan")]),
-    "offset infinite": _set("input", "offset", [float("inf")]),
-    "offset true": _set("input", "offset", [True]),
-    "offset as text": _set("input", "offset", "1"),
-    "offset beyond float32": _set("input", "offset", [1e39]),
-    "offset beyond every float": _set("input", "offset", [10**400]),
-    "offset of a byte sensor with a fraction": _set("input", "offset", [1.5]),
-    "offset out of a byte sensor's range": _set("input", "offset", [256]),
-    "step 0": _set("input", "step", [0]),
-    "step below float32": _set("input", "step", [1e-50]),
-    "step that is no float32": _set("input", "step", [0.1]),
-    "step negative": _set("input", "step", [-0.5]),
-    "step infinite": _set("input", "step", [float("inf")]),
-    "step beyond float32": _set("input", "step", [1e39]),
-    "step beyond every float": _set("input", "step", [10**400]),
-    "step true": _set("input", "step", [True]),
-    "step as one number": _set("input", "step", 0.5),
-    "step as text": _set("input", "step", "1"),
-    "two steps": _set("input", "step", [0.5, 0.5]),
-    "no step": _set("input", "step", []),
-    "step null": _set("input", "step", None),
+    "no map of the input": _set("inputs", {}),
+    "a map of another input": _set("inputs", {"y": {"dtype": "uint8", "offset": [1], "step": [0.5]}}),
+    "a map more": _set("inputs", "y", {"dtype": "uint8", "offset": [1], "step": [0.5]}),
+    "input maps as a list": _set("inputs", [{"dtype": "uint8", "offset": [1], "step": [0.5]}]),
+    "input map as a list": _set("inputs", "x", ["uint8", [1], [0.5]]),
+    "input map null": _set("inputs", "x", None),
+    "unknown field of an input map": _set("inputs", "x", "unit", "V"),
+    "no type": _drop("inputs", "x", "dtype"),
+    "input type": _set("inputs", "x", "dtype", "float64"),
+    "input type as a number": _set("inputs", "x", "dtype", 8),
+    "two offsets": _set("inputs", "x", "offset", [1, 2]),
+    "no offset": _set("inputs", "x", "offset", []),
+    "offset NaN": _set("inputs", "x", "offset", [float("nan")]),
+    "offset infinite": _set("inputs", "x", "offset", [float("inf")]),
+    "offset true": _set("inputs", "x", "offset", [True]),
+    "offset as text": _set("inputs", "x", "offset", "1"),
+    "offset beyond float32": _set("inputs", "x", "offset", [1e39]),
+    "offset beyond every float": _set("inputs", "x", "offset", [10**400]),
+    "offset of a byte sensor with a fraction": _set("inputs", "x", "offset", [1.5]),
+    "offset out of a byte sensor's range": _set("inputs", "x", "offset", [256]),
+    "step 0": _set("inputs", "x", "step", [0]),
+    "step below float32": _set("inputs", "x", "step", [1e-50]),
+    "step that is no float32": _set("inputs", "x", "step", [0.1]),
+    "step negative": _set("inputs", "x", "step", [-0.5]),
+    "step infinite": _set("inputs", "x", "step", [float("inf")]),
+    "step beyond float32": _set("inputs", "x", "step", [1e39]),
+    "step beyond every float": _set("inputs", "x", "step", [10**400]),
+    "step true": _set("inputs", "x", "step", [True]),
+    "step as one number": _set("inputs", "x", "step", 0.5),
+    "step as text": _set("inputs", "x", "step", "1"),
+    "two steps": _set("inputs", "x", "step", [0.5, 0.5]),
+    "no step": _set("inputs", "x", "step", []),
+    "step null": _set("inputs", "x", "step", None),
     "quantisation missing": _drop("quant", "l2"),
     "quantisation of nothing": _set("quant", "l9", [1.0, 0]),
     "quantisation NaN": _set("quant", "l2", [float("nan"), 0]),
@@ -339,7 +370,18 @@ FORGED: dict[str, Callable[[Header, Tensors], None]] = {
     "plan with two inputs": _set("plan", "inputs", "y", [1, 4, 4]),
     "plan without inputs": _set("plan", "inputs", {}),
     "unknown operation": _set("plan", "layers", 0, "op", "Loop"),
-    "unknown activation": _set("plan", "layers", 0, "activation", "gelu"),
+    **{
+        f"activation {text[:40]}": _set("plan", "layers", 0, "activation", text)
+        for text in (
+            "relu:",
+            "relu:0.2",
+            "leaky_relu:abc",
+            "leaky_relu:2.0",
+            "leaky_relu:1e400",
+            "leaky_relu:" + "9" * 9999,
+        )
+    },
+    "unknown activation": _set("plan", "layers", 0, "activation", "swish"),
     "unknown field of an operation": _set("plan", "layers", 0, "bias", True),
     "operation as a list": _set("plan", "layers", 0, "op", ["Conv"]),
     "name as a number": _set("plan", "layers", 0, "name", 0),
@@ -382,17 +424,26 @@ FORGED: dict[str, Callable[[Header, Tensors], None]] = {
     "scale in two dimensions": _tensor("scale.l1", lambda values: values[None]),
     "scale as float64": _tensor("scale.l1", lambda values: values.astype(np.float64)),
     "scale of a pool": _extra("scale.l2", np.ones(3, np.float32)),
+    "scale of a PRelu": _extra("scale.p", np.ones(3, np.float32)),
+    "slope NaN": _tensor("slope.p", _put(np.nan)),
+    "slope infinite": _tensor("slope.p", _put(-np.inf)),
+    "slope of other shape": _tensor("slope.p", lambda values: values[:-1]),
+    "slope of the wide network": _tensor("slope.p", lambda values: np.resize(values, 6)),
+    "slope in two dimensions": _tensor("slope.p", lambda values: values[None]),
+    "slope as float64": _tensor("slope.p", lambda values: values.astype(np.float64)),
+    "slope of a convolution": _extra("slope.l1", np.ones(3, np.float32)),
+    "slope of nothing": _extra("slope.l9", np.ones(3, np.float32)),
     "bias of nothing": _extra("bias.l9", np.ones(3, np.float32)),
     "unknown tensor": _extra("weight.l1", np.ones(3, np.float32)),
     "tensor without a layer": _extra("scale", np.ones(3, np.float32)),
     **{f"no {name}": _without(name) for name in load(CONTENT) if name != "flip.l1"},
     **{
         f"no {key}": _drop(key)
-        for key in ("plan", "seed", "generator", "edges", "input", "quant", "purity", "provenance")
+        for key in ("plan", "seed", "generator", "edges", "inputs", "quant", "purity", "provenance")
     },
     **{
         f"{key} null": _set(key, None)
-        for key in ("plan", "seed", "edges", "input", "quant", "task", "purity", "provenance")
+        for key in ("plan", "seed", "edges", "inputs", "quant", "task", "purity", "provenance")
     },
     **{f"provenance {depth} deep": _set("provenance", "x", _nested(depth)) for depth in (16, 300)},
     **{f"format {depth} deep": _set("format", _nested(depth)) for depth in (16, 300)},
@@ -412,9 +463,9 @@ def test_forged(name: str) -> None:
 @pytest.mark.parametrize("dtype", ["uint8", "int16", "float32"])
 def test_only_floats_may_have_different_steps(dtype: str) -> None:
     ticket = CASES["float sensor of different steps"].ticket()
-    made = replace(ticket, input=Input(dtype, (1, 2, 3), (0.5, 0.25, 0.5))).to_bytes()
+    made = replace(ticket, inputs={"x": Input(dtype, (1, 2, 3), (0.5, 0.25, 0.5))}).to_bytes()
     if dtype == "float32":
-        assert parse_ticket(made).input.step == (0.5, 0.25, 0.5)
+        assert parse_ticket(made).inputs["x"].step == (0.5, 0.25, 0.5)
     else:
         with pytest.raises(TicketError, match=f"channels of a {dtype} sensor have different steps"):
             parse_ticket(made)
@@ -530,6 +581,10 @@ def _before(i: int) -> str:
     return f"m{i - 1}" if i else "x"
 
 
+def _before_all(i: int) -> list[str]:
+    return [_before(i)]
+
+
 HUGE: dict[str, Callable[[Header, Tensors], None]] = {
     **{f"{2**n} channels": _wide(1 << n) for n in (16, 20, 24, 30, 31, 62, 64, 2000)},
     "input of 2^30 channels": _set("plan", "inputs", "x", [1 << 30, 4, 4]),
@@ -552,6 +607,18 @@ HUGE: dict[str, Callable[[Header, Tensors], None]] = {
     "sum of 100,000": _many({"op": "Add", "activation": "none"}, 1, lambda i: ["x"] * 100_000),
     "joined 250,000 times": _many({"op": "Concat"}, 2, lambda i: [_before(i)] * 500),
     "10,000 layers": _many({"op": "GlobalAveragePool"}, 10_000, lambda i: [_before(i)]),
+    "pad of 2^31": _many({"op": "Pad", "pad": [(1 << 31) - 1, 0, -(1 << 31) + 4, 0]}, 1, _before_all),
+    "resized to 2^30": _many({"op": "Resize", "size": [1 << 15, 1 << 15], "mode": "nearest"}, 1, _before_all),
+    "resized to 2^62": _many({"op": "Resize", "size": [1 << 30, 1 << 30], "mode": "area"}, 1, _before_all),
+    "block of 2^2000": _many({"op": "SpaceToDepth", "block": 1 << 2000}, 1, _before_all),
+    "deep block of 2^2000": _many({"op": "DepthToSpace", "block": 1 << 2000}, 1, _before_all),
+    "directions of 2^30": _many({"op": "Reshape", "spatial": [1 << 30, 1 << 30]}, 1, _before_all),
+    "spread by a stride and cut again": _many(
+        {"op": "ConvTranspose", "out": 1, "kernel": [3, 3], "stride": [1 << 30] * 2, "pad": [3 << 29] * 4}
+        | {"out_pad": [0, 0], "norm": True, "activation": "none"},
+        1,
+        _before_all,
+    ),
     "60,000 wide twice": _many(
         {"op": "Linear", "out": 60_000, "norm": False, "activation": "none"}, 2, lambda i: [_before(i)]
     ),

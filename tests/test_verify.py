@@ -24,9 +24,9 @@ from edgeticket.compact import compact
 from edgeticket.data import Data, load
 from edgeticket.errors import DataError, EquivalenceError, UnsupportedError, UsageError
 from edgeticket.export import export
-from edgeticket.ops import Linear
+from edgeticket.ops import Linear, conv
 from edgeticket.reference import run
-from edgeticket.ticket import Ticket
+from edgeticket.ticket import Ticket, read_ticket
 from edgeticket.verify import Link, Verification, verify
 
 ROOT = Path(__file__).parent.parent
@@ -115,33 +115,40 @@ def test_every_link_passes_for_what_was_exported(place: Place) -> None:
     assert (found.ticket, found.purity, found.data) == ("a.ticket", "P2+stem", "own.npz")
 
 
-def test_accuracy_is_counted_on_the_certify_part_with_its_bound(place: Place) -> None:
+def test_accuracy_is_counted_on_the_certify_part_with_its_interval(place: Place) -> None:
     found = place.verify(place.folder / "fp32.onnx", place.folder / "int8.onnx")
     n = len(place.loaded.certify[1])
-    assert [row.what for row in found.accuracy] == ["a.ticket", "fp32.onnx", "int8.onnx", "integer network"]
-    for row in found.accuracy:
-        assert (row.correct, row.of) == (n - WRONG, n)
+    assert [row.what for row in found.rows] == ["a.ticket", "fp32.onnx", "int8.onnx", "integer network"]
+    for row in found.rows:
+        assert (row.figures["correct"], row.figures["of"]) == (n - WRONG, n)
+        assert row.figures["accuracy"] == (n - WRONG) / n
         assert row.agreement == 1.0
-        # Clopper-Pearson, one-sided: at the bound, as many right answers or more have probability 5 %
-        tail = sum(comb(n, k) * row.lower**k * (1 - row.lower) ** (n - k) for k in range(row.correct, n + 1))
-        assert tail == pytest.approx(0.05, rel=1e-6)
+        # Clopper-Pearson: at each end, as many right answers and more, or fewer, have probability 2.5 %
+        for bound, counts in (
+            (row.figures["low"], range(n - WRONG, n + 1)),
+            (row.figures["high"], range(n - WRONG + 1)),
+        ):
+            tail = sum(comb(n, k) * bound**k * (1 - bound) ** (n - k) for k in counts)
+            assert tail == pytest.approx(0.025, rel=1e-6)
 
 
 @pytest.mark.parametrize(
-    ("correct", "of", "lower"),
+    ("correct", "of", "low", "high"),
     [
-        (10, 10, 0.05 ** (1 / 10)),  # p^10 = 0.05
-        (1, 10, 1 - 0.95 ** (1 / 10)),  # 1 - (1 - p)^10 = 0.05
-        (0, 10, 0.0),
-        (9, 10, 0.6058366),  # 10 p^9 (1 - p) + p^10 = 0.05
+        (10, 10, 0.025 ** (1 / 10), 1.0),  # p^10 = 0.025
+        (1, 10, 1 - 0.975 ** (1 / 10), 0.4450161),  # 1 - (1 - p)^10 = 0.025
+        (0, 10, 0.0, 1 - 0.025 ** (1 / 10)),
+        (9, 10, 0.5549839, 0.975 ** (1 / 10)),  # 10 p^9 (1 - p) + p^10 = 0.025
     ],
 )
-def test_the_bound_by_hand(correct: int, of: int, lower: float) -> None:
-    outputs = np.eye(2)[np.zeros(of, int)]
+def test_the_interval_by_hand(correct: int, of: int, low: float, high: float, place: Place) -> None:
     labels = (np.arange(of) >= correct).astype(int)
-    row = verify_module._accuracy("net", outputs, outputs, labels)
-    assert (row.correct, row.of) == (correct, of)
-    assert row.lower == pytest.approx(lower, abs=1e-6)
+    part = (place.loaded.certify[0][:of], labels)
+    judge = verify_module._Judge(compact(place.source), replace(place.loaded, certify=part))
+    row = judge.row("net", np.eye(4)[np.zeros(of, int)])
+    assert (row.figures["correct"], row.figures["of"]) == (correct, of)
+    assert row.figures["low"] == pytest.approx(low, abs=1e-6)
+    assert row.figures["high"] == pytest.approx(high, abs=1e-6)
 
 
 def edited(source: Path, target: Path, change: Callable[[onnx.ModelProto], None]) -> Path:
@@ -347,7 +354,7 @@ def test_a_ticket_without_integer_form_says_so(place: Place, monkeypatch: pytest
     monkeypatch.setattr(verify_module, "integerise", refuse)
     found = place.verify(place.folder / "fp32.onnx")
     assert outcomes(found)["integer network"] == "not run"
-    assert "integer network" not in [row.what for row in found.accuracy]
+    assert "integer network" not in [row.what for row in found.rows]
     assert found.passed
 
 
@@ -402,3 +409,115 @@ def test_without_torch(place: Place) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.count("  passed ") == 8
     assert "  not run  masked torch network = the compacted network (torch is not installed" in done.stdout
+
+
+# other tasks
+
+
+def judged(task: str, folder: Path) -> Place:
+    """A ticket whose outputs are nearly the targets, or whose reconstruction is nearly the input where it is normal."""
+    place = Place(folder, folder / "a.ticket", folder / "own.npz")
+    rng, count = np.random.default_rng(0), 450
+    if task == "regression":
+        plan, raw = CASE.plan, CASE.raw(count)
+    else:
+        plan, raw = (
+            chain((1, 8, 8), conv(8), conv(1, norm=False, activation="none")),
+            rng.integers(0, 256, (count, 1, 8, 8), np.uint8),
+        )
+    ticket = replace(Case(plan, edges=3, density=0.4).ticket(), task=task)
+    outputs = run(compact(ticket), raw)
+    if task == "regression":
+        y = (outputs + rng.normal(0, 0.05, outputs.shape)).astype(np.float32)
+    else:
+        y = (np.arange(count) % 3 == 2).astype(np.int64)
+        raw[y == 1] //= 2
+    np.savez(place.data, x_train=raw[150:], y_train=y[150:], x_test=raw[:150], y_test=y[:150])
+    digest = load(place.data, task=task).digest
+    replace(ticket, provenance={"data_digest": digest}).write(place.ticket)
+    for name, options in (("fp32", {}), ("int8", {"precision": "int8"})):
+        export(read_ticket(place.ticket), "onnx", folder / f"{name}.onnx", overwrite=True, **options)
+    return place
+
+
+@pytest.fixture(scope="module")
+def regression(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    return judged("regression", tmp_path_factory.mktemp("regression"))
+
+
+@pytest.fixture(scope="module")
+def anomaly(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    return judged("anomaly", tmp_path_factory.mktemp("anomaly"))
+
+
+def test_a_regression_is_verified_in_its_units(regression: Place) -> None:
+    data = load(regression.data, task="regression")
+    found = verify(regression.ticket, [regression.folder / "fp32.onnx", regression.folder / "int8.onnx"], data)
+    assert found.passed
+    assert found.same_data
+    raw, y = data.certify
+    errors = (run(compact(read_ticket(regression.ticket)), raw) - y) ** 2
+    assert [row.what for row in found.rows] == ["a.ticket", "fp32.onnx", "int8.onnx", "integer network"]
+    for row in found.rows:
+        near = {"rel": 1e-9} if row.what == "a.ticket" else {"rel": 1e-4} if row.what == "fp32.onnx" else {"abs": 0.02}
+        assert row.figures["rmse"] == pytest.approx(np.sqrt(errors.mean(0)).tolist(), **near)
+        assert (row.figures["of"], row.agreement) == (150, None)
+    assert "int8.onnx, answers" not in outcomes(found)  # there is no answer that could be equal
+    assert "int8.onnx, layer by layer" in outcomes(found)
+    told = json.loads(json.dumps(found.to_json(), allow_nan=False))
+    assert [row["what"] for row in told["rmse"]] == [row.what for row in found.rows]
+    assert found.text().count("RMSE target 0 ") == 4
+
+
+def test_an_anomaly_detector_is_verified_at_its_threshold(anomaly: Place) -> None:
+    data = load(anomaly.data, task="anomaly")
+    found = verify(anomaly.ticket, [anomaly.folder / "fp32.onnx", anomaly.folder / "int8.onnx"], data)
+    assert found.passed
+    model = compact(read_ticket(anomaly.ticket))
+
+    def errors(raw: np.ndarray) -> np.ndarray:
+        return ((run(model, raw) - model.inputs["x"].apply(raw, np.float64)) ** 2).mean((1, 2, 3))
+
+    (raw, y), (select, labels) = data.certify, data.select
+    score, normal = errors(raw), np.sort(errors(select)[labels == 0])
+    threshold = normal[len(normal) - 1 - (len(normal) - 1) // 100]
+    figures = found.rows[0].figures
+    assert figures["threshold"] == pytest.approx(threshold, rel=1e-5)
+    assert figures["auc"] == pytest.approx((score[y == 1][:, None] > score[y == 0]).mean(), abs=1e-9)
+    for name, label in (("detected", 1), ("false_alarms", 0)):
+        assert figures[name]["count"] == (score[y == label] > figures["threshold"]).sum()
+        assert figures[name]["of"] == (y == label).sum()
+    agreed = {row.what: row.agreement for row in found.rows}
+    assert agreed["a.ticket"] == agreed["fp32.onnx"] == 1.0
+    assert all(0.9 < share <= 1 for share in agreed.values())
+    assert outcomes(found)["int8.onnx, answers"] == "passed"
+    assert "auc" in found.to_json()["auc"][0]["figures"]
+    assert "% as the ticket" in found.text()
+
+
+def test_alarms_that_stray_from_the_integer_network_fail(anomaly: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Answers of an anomaly detector are its alarms: one that is never quiet has other ones."""
+    data = load(anomaly.data, task="anomaly")
+    real = verify_module.run_integer
+    monkeypatch.setattr(verify_module, "run_integer", lambda model, raw: 255 - real(model, raw))
+    found = verify(anomaly.ticket, [anomaly.folder / "int8.onnx"], data)
+    assert outcomes(found)["int8.onnx, answers"] == "failed"
+    assert found.rows[-1].agreement < 0.9
+
+
+def test_data_of_another_task_or_number_of_targets_are_refused(
+    place: Place, regression: Place, anomaly: Place, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match="are for classification, the ticket is for regression"):
+        verify(regression.ticket, [], place.loaded)
+    with pytest.raises(DataError, match="are for regression, the ticket is for classification"):
+        verify(place.ticket, [], load(regression.data, task="regression"))
+    contents = dict(np.load(regression.data))
+    few = {name: values[:, :3] if name.startswith("y") else values for name, values in contents.items()}
+    np.savez(tmp_path / "few.npz", **few)
+    with pytest.raises(DataError, match=r"need 3 outputs, the network's output is \(4,\)"):
+        verify(regression.ticket, [], load(tmp_path / "few.npz", task="regression"))
+    maps = replace(Case(chain((1, 8, 8), conv(8), conv(4))).ticket(), task="classification")
+    maps.write(tmp_path / "maps.ticket")
+    with pytest.raises(DataError, match=r"need 4 outputs, the network's output is \(4, 8, 8\)"):
+        verify(tmp_path / "maps.ticket", [], place.loaded)

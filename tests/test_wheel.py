@@ -25,6 +25,7 @@ def test_all_but_find_works_without_torch(tmp_path: Path) -> None:
     assert "torch" not in run(*pip, "--python", "env/bin/python", "list")
     assert "digits" in run(tool, "data", "list")
     assert "P2+stem" in run(tool, "show", ticket)
+    assert "groups of channels can shrink" in run(tool, "inspect", "-m", "resnet8")
     for name, options in (("a", ()), ("b", ("--weights", "seed")), ("c", ("--precision", "int8"))):
         run(tool, "export", ticket, "--to", "onnx", *options, "-o", f"{name}.onnx")
     run(tool, "unpack", "b.onnx", "-o", "plain.onnx")

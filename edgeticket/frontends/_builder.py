@@ -147,7 +147,7 @@ class Builder:
             if op.kernel == self.shapes[layer.inputs[0]][1:] and not any(op.pad):
                 self.replace(layer.name, GlobalAveragePool())
                 return self.value(value.node, layer.name)
-        elif isinstance(op, Conv) and isinstance(move, Pad) and not op.norm and op.activation == "none":
+        elif isinstance(op, Conv) and isinstance(move, Pad):
             pad = tuple(p + move.pad[i] * op.stride[i % len(op.stride)] for i, p in enumerate(op.pad))
             if max(move.pad) <= 0 <= min(pad):
                 self.replace(layer.name, replace(op, pad=pad))

@@ -9,7 +9,7 @@ import logging
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, redirect_stderr
+from contextlib import contextmanager, redirect_stderr
 from importlib.util import module_from_spec, spec_from_file_location
 from io import StringIO
 from pathlib import Path
@@ -30,7 +30,6 @@ from edgeticket.ops import Shape
 from edgeticket.reference import difference, run_outputs
 
 CHECK_TOLERANCE = 1e-4  # of the largest output: the module computes in float32, the plan in float64
-_NOISY = "torch.fx.experimental.symbolic_shapes"
 
 
 def load_module(spec: str) -> nn.Module:
@@ -167,18 +166,15 @@ def _trace(module: nn.Module, inputs: Sequence[Shape]) -> ExportedProgram:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without torch.export's own warnings and dumps of graphs."""
-    noisy = logging.getLogger(_NOISY)
-    was = noisy.disabled
-    with ExitStack() as stack:
-        stack.enter_context(warnings.catch_warnings())
-        stack.enter_context(redirect_stderr(StringIO()))
-        warnings.simplefilter("ignore")
-        noisy.disabled = True
-        try:
+    """Without torch.export's own warnings, log and dumps of graphs."""
+    level = logging.root.manager.disable
+    try:
+        logging.disable(logging.CRITICAL)
+        with warnings.catch_warnings(), redirect_stderr(StringIO()):
+            warnings.simplefilter("ignore")
             yield
-        finally:
-            noisy.disabled = was
+    finally:
+        logging.disable(level)
 
 
 def _run(module: nn.Module, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
