@@ -13,7 +13,7 @@ from edgeticket.model import Model, Raw
 from edgeticket.reference import batches, feed, run_all
 from edgeticket.ticket import Quant, Ticket
 
-CALIBRATION_EXAMPLES = 1024
+CALIBRATION_EXAMPLES = 1024  # at most
 
 
 def calibrate(model: Model, raw: Raw) -> dict[str, Quant]:
@@ -33,8 +33,9 @@ def _quant(low: float, high: float) -> Quant:
 
 
 def calibrated(model: Model, data: Data) -> Model:
-    """A network with float weights and the ranges of the first CALIBRATION_EXAMPLES of the training part."""
-    return replace(model, quant=calibrate(model, data.train[0][:CALIBRATION_EXAMPLES]))
+    """The model with the ranges of the training part, on examples from all over it: data may lie sorted by class."""
+    raw = data.train[0]
+    return replace(model, quant=calibrate(model, raw[:: -(-len(raw) // CALIBRATION_EXAMPLES)]))
 
 
 def requantize(ticket: Ticket, data: Data) -> Ticket:
@@ -42,7 +43,7 @@ def requantize(ticket: Ticket, data: Data) -> Ticket:
     model = compact(ticket)
     check_data(model, data)
     made_by = {**ticket.provenance, "requantized": {"data": data.name, "data_digest": data.digest}}
-    return replace(ticket, quant=calibrate(model, data.train[0]), provenance=made_by)
+    return replace(ticket, quant=calibrated(model, data).quant, provenance=made_by)
 
 
 def check_data(model: Model, data: Data) -> None:

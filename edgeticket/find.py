@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from edgeticket import __version__, tasks
-from edgeticket.calibration import CALIBRATION_EXAMPLES, calibrate, calibrated
+from edgeticket.calibration import calibrated
 from edgeticket.cells import MaskedWeight
 from edgeticket.compact import compact, remove_dead
 from edgeticket.data import Data
@@ -178,7 +178,7 @@ class _Session:
             {name: int((kept & ~alive.kept[name]).sum()) for name, kept in net.kept.items()},
         )
         ticket = alive
-        return replace(ticket, quant=calibrate(compact(ticket), self.data.train[0][:CALIBRATION_EXAMPLES]))
+        return replace(ticket, quant=calibrated(compact(ticket), self.data).quant)
 
 
 def check_plan(plan: Plan, data: Data) -> None:

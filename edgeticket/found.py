@@ -26,7 +26,7 @@ class Result:
         return {
             "name": self.name,
             **self.task.figures(self.certify, self.select),
-            f"select_{self.task.word.lower()}": self.task.headline(self.select),
+            f"select_{self.task.key}": self.task.headline(self.select),
             "purity": self.purity,
             "widths": self.widths,
             "cpu_seconds": self.seconds,

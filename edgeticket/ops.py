@@ -250,6 +250,10 @@ def out_shape(op: Op, inputs: list[Shape]) -> Shape:
             raise UnsupportedError(
                 f"resize to {_x(op.size)}, {op.mode}: one size a direction, {', '.join(RESIZE_MODES)}"
             )
+        if any(size * out > MAX_ELEMENTS for size, out in zip(shape[1:], op.size, strict=True)):
+            raise UnsupportedError(
+                f"from {_x(shape[1:])} to {_x(op.size)}: more than {MAX_ELEMENTS} pairs of positions"
+            )
         return (shape[0], *op.size)
     return _layout_shape(op, shape) if isinstance(op, Layout) else shape
 

@@ -30,7 +30,8 @@ class Scored:
 
 
 class Task(Protocol):
-    word: str  # of the headline
+    word: str  # of the figures
+    key: str  # of the headline
     thresholds: bool  # whether answers depend on a threshold from the select part
 
     def outputs(self, data: Data) -> int:
@@ -63,7 +64,7 @@ def of(data: Data) -> Task:
 
 
 class Classification:
-    word, thresholds = "accuracy", False
+    word, key, thresholds = "accuracy", "accuracy", False
 
     def outputs(self, data: Data) -> int:
         return len(data.classes)
@@ -100,7 +101,7 @@ class Regression:
     names: tuple[str, ...]
     step: tuple[float, ...]  # 1 / standard deviation of each target over train
 
-    word, thresholds = "RMSE", False
+    word, key, thresholds = "RMSE", "relative_rmse", False
 
     def outputs(self, data: Data) -> int:
         return len(self.names)
@@ -149,7 +150,7 @@ class Regression:
 
 
 class Anomaly:
-    word, thresholds = "AUC", True
+    word, key, thresholds = "AUC", "auc", True
 
     def outputs(self, data: Data) -> int:
         return int(np.prod(data.train[0].shape[1:]))

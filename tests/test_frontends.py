@@ -1,6 +1,7 @@
 """A user's PyTorch module becomes a plan that computes the same, or is refused with the operation and its place."""
 
 import linecache
+import logging
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -397,11 +398,20 @@ def refusal(module: nn.Module, *shapes: tuple[int, ...], kind: type[Exception] =
     return str(caught.value)
 
 
-def test_branch_that_depends_on_data(capfd):
+def test_branch_that_depends_on_data(capfd, caplog):
     text = refusal(Branch(), FLAT)
     assert f"tests/test_frontends.py, line {Branch.forward.__code__.co_firstlineno + 1}: `if x.sum() > 0:`" in text
     assert "depend on its data" in text
     assert capfd.readouterr() == ("", "")  # torch.export's own dumps are not shown
+    assert [record for record in caplog.records if record.levelno > logging.DEBUG] == []
+
+
+def test_place_is_in_the_innermost_module():
+    def inner(s, x):
+        return torch.softmax(x, 1)
+
+    text = refusal(net(lambda s, x: s.block.inner(x), block=net(inner, inner=net(inner))), FLAT)
+    assert f"line {inner.__code__.co_firstlineno + 1}: `return torch.softmax(x, 1)` (module block.inner)" in text
 
 
 def test_state():
@@ -490,7 +500,7 @@ def test_nothing_is_disturbed(capfd):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         import_module(module, [IMAGE])
-        refusal(net(lambda s, x: F.dropout(x)), FLAT)
+        refusal(net(lambda s, x: F.dropout(x) if x.sum() > -1 else x), FLAT)
     assert [part.training for part in module.modules()] == [True, True, False, True]
     assert all(torch.equal(before[name], tensor) for name, tensor in module.state_dict().items())
     assert torch.equal(torch.get_rng_state(), state)

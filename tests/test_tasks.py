@@ -344,7 +344,7 @@ def test_results_say_the_figures_of_their_task(task: Task) -> None:
     assert json.loads(json.dumps(told, allow_nan=False)) == told
     (row,) = told["results"]
     assert row | task.figures(Scored(values, labels), Scored(values, labels)) == row
-    assert row[f"select_{task.word.lower()}"] == task.headline(Scored(values, labels))
+    assert row[f"select_{task.key}"] == task.headline(Scored(values, labels))
     lines = made.text().splitlines()
     assert lines[0] == f"{task.word} on the certify part of made, with 95 % intervals; the network reads 1x8x8"
     assert task.text(row) in lines[1]

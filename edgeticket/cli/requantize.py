@@ -13,12 +13,12 @@ from edgeticket.files import check_free
 @click.command("requantize")
 @click.argument("ticket", type=click.Path(path_type=Path))
 @data_options()
-@click.option("--images", type=int, default=1024, show_default=True, help="Use the first so many training examples.")
+@click.option("--images", type=int, help="Of the first so many training examples.  [default: of all over them]")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The new ticket.")
 @click.option("--overwrite", is_flag=True, help="Replace OUTPUT if it exists.")
 @format_option
 def command(
-    ticket: Path, source: str, layout: str, images: int, output: Path, overwrite: bool, output_format: str
+    ticket: Path, source: str, layout: str, images: int | None, output: Path, overwrite: bool, output_format: str
 ) -> None:
     """Give TICKET the activation ranges of the data -d: the int8 form follows them, the float form stays as it is."""
     from edgeticket.calibration import requantize

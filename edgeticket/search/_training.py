@@ -118,10 +118,11 @@ def train(job: Job, checkpoint: Checkpoint) -> None:
     if job.phase in checkpoint.phases:
         run.restore(checkpoint.phases[job.phase])
     x, y = (torch.from_numpy(values).to(job.device) for values in job.train)
+    mixed = _order(job, job.epochs)  # of what norm statistics are taken: data may lie sorted by class
     for order in _orders(job, run.step):
         run.one_step(x[order], y[order])
         if run.step % run.epoch_steps == 0 and run.step < job.total:
-            recalibrate(net, x[:WATCHED], job)  # quick norm statistics: recomputed properly at the end
+            recalibrate(net, x[mixed[:WATCHED]], job)  # quick norm statistics: recomputed properly at the end
             run.watched = job.watch(net)
         try:
             job.report(Progress(job.phase, run.step, job.total, run.loss, run.watched))
@@ -129,7 +130,7 @@ def train(job: Job, checkpoint: Checkpoint) -> None:
             checkpoint.put(job.phase, run.state, True)
             raise
         checkpoint.put(job.phase, run.state, run.step == job.total)
-    recalibrate(net, x[:NORM_IMAGES], job)
+    recalibrate(net, x[mixed[:NORM_IMAGES]], job)
     net.eval()
 
 
@@ -204,12 +205,17 @@ def _optimizer(job: Job) -> torch.optim.SGD:
 
 
 def _orders(job: Job, done: int) -> Iterator[Tensor]:
-    """Indices of every batch from step `done` on; each epoch is shuffled by (seed, epoch) alone."""
-    size, steps = len(job.train[0]), len(job.train[0]) // job.batch
+    """Indices of every batch from step `done` on."""
+    steps = len(job.train[0]) // job.batch
     for epoch in range(done // steps, job.epochs):
-        order = torch.from_numpy(np.random.default_rng([job.seed, epoch]).permutation(size)).to(job.device)
+        order = _order(job, epoch)
         for i in range(done % steps if epoch == done // steps else 0, steps):
             yield order[i * job.batch : (i + 1) * job.batch]
+
+
+def _order(job: Job, epoch: int) -> Tensor:
+    """Indices of all training examples, shuffled by (seed, epoch) alone."""
+    return torch.from_numpy(np.random.default_rng([job.seed, epoch]).permutation(len(job.train[0]))).to(job.device)
 
 
 def _add_importance(net: MaskedNet, importance: np.ndarray) -> None:
