@@ -96,6 +96,7 @@ class _Session:
             train=(data.train[0], self.teaching.wanted()),
             loss=self.teaching.loss,
             watch=self.teaching.watch,
+            clip=self.teaching.clip,
             input=data.input,
             seed=s.seed,
             epochs=s.epochs,

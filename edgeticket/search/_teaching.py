@@ -1,5 +1,6 @@
 """What a task asks of a network while it is trained, and what the trained network reaches."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +17,7 @@ from edgeticket.masked import MaskedNet, outputs
 from edgeticket.tasks import Scored, Task
 
 WATCHED = 1000  # examples
+SQUARED_CLIP = 1.0  # norm of the gradient
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,11 @@ class Teaching:
     @property
     def loss(self) -> Callable[[Tensor, Tensor], Tensor]:
         return F.cross_entropy if self.data.task == "classification" else _squared
+
+    @property
+    def clip(self) -> float:
+        """Squared errors have no bound: one outlier of a sensor must not throw the network off (docs/notes.md)."""
+        return math.inf if self.data.task == "classification" else SQUARED_CLIP
 
     def wanted(self) -> np.ndarray:
         """What the outputs for the training part shall be: classes, or float32 values [n, outputs]."""

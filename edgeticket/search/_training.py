@@ -48,6 +48,7 @@ class Job:
     ]  # raw, and what the outputs shall be: classes, or values in the outputs' own scale
     loss: Callable[[Tensor, Tensor], Tensor]
     watch: Callable[[MaskedNet], str]
+    clip: float  # largest norm of a step's gradient
     input: Input
     seed: int
     epochs: int
@@ -155,6 +156,8 @@ class _Run:
         loss = job.loss(net(prepare(x, job.input)), y)
         self.optimizer.zero_grad()
         loss.backward()
+        if math.isfinite(job.clip):
+            nn.utils.clip_grad_norm_(net.parameters(), job.clip)
         if job.shrink_at and self.step < max(job.shrink_at):
             _add_importance(net, self.importance)
         self.optimizer.step()
