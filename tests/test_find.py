@@ -486,6 +486,16 @@ def test_every_task_resumes_to_the_same_bytes(
     assert told == expected
 
 
+def test_an_outlier_does_not_throw_the_search_off(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).normal(size=(600, 8)).astype(np.float32)
+    y = (x[:, 0] * 20 + 300).astype(np.float32)
+    x[::100, 3] = 1000
+    np.savez(tmp_path / "x.npz", x_train=x, y_train=y)
+    data = load(tmp_path / "x.npz")
+    found = find(network_plan("mlp:32,32", data), data, Settings(epochs=8, batch=32), float_control=True)
+    assert all(np.isfinite(reached(result)) for result in found.results)
+
+
 def test_progress_says_the_tasks_word(mixed_data: dict) -> None:
     """A regression's outputs have no units until the end: nothing is watched."""
     for task, word in (("classification", "accuracy "), ("anomaly", "AUC "), ("regression", "")):
