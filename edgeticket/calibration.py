@@ -11,7 +11,7 @@ from edgeticket.data import Data
 from edgeticket.errors import DataError
 from edgeticket.model import Model, Raw
 from edgeticket.reference import batches, feed, run_all
-from edgeticket.ticket import Quant, Ticket
+from edgeticket.ticket import FLOAT32_TINY, Quant, Ticket
 
 CALIBRATION_EXAMPLES = 1024  # at most
 
@@ -28,7 +28,7 @@ def calibrate(model: Model, raw: Raw) -> dict[str, Quant]:
 
 
 def _quant(low: float, high: float) -> Quant:
-    scale = float(np.float32(max(high - low, 1e-6) / 255))
+    scale = float(np.float32(max((high - low) or 1e-6, 256 * FLOAT32_TINY) / 255))
     return Quant(scale, int(np.clip(round(-low / scale), 0, 255)))
 
 

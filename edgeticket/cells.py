@@ -181,16 +181,6 @@ class Cell(nn.Module):
             return
         self.norm.unfold(gain, shift)
 
-    def rescale(self, factor: Tensor, shift: Tensor) -> None:
-        """Make outputs y into factor * y + shift, where no activation follows; factor > 0 leaves int8 codes as they are."""
-        if self.norm is not None:
-            self.norm.weight.data, self.norm.bias.data = self.norm.weight * factor, self.norm.bias * factor + shift
-            return
-        assert isinstance(self.weight, LearnedWeight)
-        assert self.bias is not None
-        self.weight.weight.data = self.weight.weight * factor.view(-1, *[1] * (self.weight.weight.dim() - 1))
-        self.bias.data = self.bias * factor + shift
-
     def gate_gradient(self) -> Tensor:
         """dLoss/dgate per filter, for a gate of 1 on the filter's output (Molchanov et al., CVPR 2019, arXiv 1906.10771)."""
         if self.norm is not None:

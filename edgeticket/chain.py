@@ -68,6 +68,8 @@ def run(
         _start(partial, config)
         _work(config, partial, say, report)
         _put_in_place(partial, target)
+    except BrokenPipeError:
+        raise
     except OSError as error:
         raise EdgeTicketError(
             f"cannot write {error.filename or partial}: {error.strerror or error}; {target} is as it was: free some space "

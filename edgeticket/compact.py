@@ -30,7 +30,7 @@ def compact(ticket: Ticket) -> Model:
 
 def _model(ticket: Ticket, plan: Plan, weights: Mapping[str, Weights], *channels: Mapping[str, np.ndarray]) -> Model:
     scale, bias, slope = channels
-    return Model(plan, weights, scale, bias, ticket.inputs, ticket.quant, ticket.task, slope)
+    return Model(plan, weights, scale, bias, ticket.inputs, ticket.quant, ticket.task, slope, ticket.target)
 
 
 def masked(ticket: Ticket) -> Model:

@@ -1,6 +1,6 @@
 """Which channels live or die together: residual sums, depthwise and grouped filters, concatenations, flattened maps."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -26,11 +26,13 @@ from edgeticket.ops import (
 class Group:
     """Channels that one layer makes, each with an id of its own; an id may be many channels of many tensors.
 
-    `fixed` names what forbids removing any, or is empty. `tied`: layers that make several channels of one tensor one id.
+    `fixed` names what forbids removing any, or is empty; `by`: layers that joined channels to those that are fixed, the
+    nearest to these first. `tied`: layers that make several channels of one tensor one id.
     """
 
     ids: np.ndarray
     fixed: str = ""
+    by: tuple[str, ...] = ()
     tied: tuple[str, ...] = ()
 
 
@@ -40,32 +42,56 @@ def couple(
     """Id of every channel of every tensor, equal where channels are one; and the groups of ids, by their first maker."""
     find = _UnionFind()
     ids: dict[str, np.ndarray] = {name: find.fresh(name, shapes[name][0]) for name in inputs}
-    tied: list[tuple[str, np.ndarray]] = []
+    tiers: list[tuple[str, np.ndarray]] = []
     for layer in layers:
+        find.layer = layer.name
         ids[layer.name], together = _couple(layer, shapes, [ids[name] for name in layer.inputs], find)
-        tied += [(layer.name, block) for block in together]
+        tiers += [(layer.name, block) for block in together]
     root = find.roots()
-    channels = {name: root[tensor] for name, tensor in ids.items()}
-    fixed = [(name, "input of the network") for name in inputs] + [(name, "output of the network") for name in outputs]
-    reasons = {int(i): reason for name, reason in reversed(fixed) for i in channels[name]}
-    tiers: dict[int, dict[str, None]] = {}
-    for name, block in tied:
-        for i in np.unique(root[block]).tolist():
-            tiers.setdefault(i, {})[name] = None
+    tied = _names((i, name) for name, block in tiers for i in np.unique(root[block]).tolist())
+    reasons: dict[int, str] = {}
+    by: dict[int, tuple[str, ...]] = {}
+    ends = (("input of the network", inputs, find.joins), ("output of the network", outputs, find.joins[::-1]))
+    for reason, names, joins in ends:
+        fixed = np.concatenate([ids[name] for name in names])
+        by = _names((int(root[i]), name) for name, i in _joined(fixed, joins, len(root))) | by
+        reasons = dict.fromkeys(root[fixed].tolist(), reason) | reasons
     groups = {}
     for name, first, size in find.made:
-        own = np.arange(first, first + size)
-        own = own[root[own] == own]
-        if len(own):
-            reason = next((reasons[i] for i in own.tolist() if i in reasons), "")
-            groups[name] = Group(own, reason, tuple(dict.fromkeys(n for i in own.tolist() for n in tiers.get(i, ()))))
-    return channels, groups
+        own = [i for i in range(first, first + size) if root[i] == i]
+        if own:
+            reason = next((reasons[i] for i in own if i in reasons), "")
+            groups[name] = Group(np.array(own), reason, _of(by, own), _of(tied, own))
+    return {name: root[tensor] for name, tensor in ids.items()}, groups
+
+
+def _joined(fixed: np.ndarray, joins: Iterable[tuple[str, int, int]], size: int) -> Iterator[tuple[str, int]]:
+    """Of `joins` (layer, channel, channel), taken in turn, those that joined channels to the `fixed`: layer, a channel."""
+    find = _UnionFind()
+    find.join_rows(find.fresh("", size)[None, fixed])
+    for name, a, b in joins:
+        if find.root(a) != find.root(b) and find.root(fixed[0]) in (find.root(a), find.root(b)):
+            yield name, a
+        find.join(a, b)
+
+
+def _names(pairs: Iterable[tuple[int, str]]) -> dict[int, tuple[str, ...]]:
+    names: dict[int, dict[str, None]] = {}
+    for i, name in pairs:
+        names.setdefault(i, {})[name] = None
+    return {i: tuple(each) for i, each in names.items()}
+
+
+def _of(names: Mapping[int, tuple[str, ...]], ids: Iterable[int]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name for i in ids for name in names.get(i, ())))
 
 
 class _UnionFind:
-    """Channel ids, joined in pairs; the smallest id of a set is its root."""
+    """Channel ids, joined in pairs; the smallest id of a set is its root. `joins`: layer and pair of each that joined two sets."""
 
     def __init__(self) -> None:
+        self.layer = ""  # that joins
+        self.joins: list[tuple[str, int, int]] = []
         self.made: list[tuple[str, int, int]] = []
         self.parent: list[int] = []
 
@@ -82,8 +108,10 @@ class _UnionFind:
         return i
 
     def join(self, a: int, b: int) -> None:
-        a, b = self.root(a), self.root(b)
-        self.parent[max(a, b)] = min(a, b)
+        low, high = sorted((self.root(a), self.root(b)))
+        if low != high:
+            self.joins.append((self.layer, a, b))
+            self.parent[high] = low
 
     def join_rows(self, ids: np.ndarray) -> np.ndarray:
         """Join each row of `ids`, which are returned."""

@@ -26,8 +26,15 @@ def describe(ticket: Ticket) -> dict[str, Any]:
     wide, narrow = ticket.plan, model.plan
     return {
         "inputs": {
-            name: {"shape": list(wide.shapes[name]), **asdict(sensor)} for name, sensor in ticket.inputs.items()
+            name: {
+                "shape": list(wide.shapes[name]),
+                "dtype": sensor.dtype,
+                "offset": list(sensor.offset),
+                "step": list(sensor.step),
+            }
+            for name, sensor in ticket.inputs.items()
         },
+        "target": {key: list(values) for key, values in asdict(ticket.target).items()} if ticket.target else None,
         "task": ticket.task,
         "purity": ticket.purity,
         "seed": ticket.seed,
@@ -106,6 +113,11 @@ def describe_text(told: Mapping[str, Any]) -> str:
             f"{told['seed']}   generator {told['generator']}   purity {_safe(told['purity'])}   task {_safe(told['task'])}",
         ],
         *(["input", _input_text(sensor)] for sensor in told["inputs"].values()),
+        *(
+            [["target", f"output / {_few(told['target']['step'])} + {_few(told['target']['offset'])}"]]
+            if told["target"]
+            else []
+        ),
         [
             "kept",
             f"{total['kept']:,} weights = {total['density']:.2%} of the narrow, {total['kept_of_wide']:.2%} of the wide network"

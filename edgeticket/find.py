@@ -83,6 +83,7 @@ class _Session:
                 f"{len(data.train[0])} training examples do not fill one batch of {s.batch}: lower --batch"
             )
         net = MaskedNet(plan, s.seed, choices)
+        net.target = self.teaching.target
         LOG.info(
             "%s: %s weights, %d examples, %d epochs",
             phase,
@@ -113,7 +114,6 @@ class _Session:
         method = load("search", settings.method).search
         with blame("search", settings.method):
             method(job, settings, self.checkpoint)
-        self.teaching.unscale(job.net)
         ticket = self._finish(job, edges, settings)
         seconds = job.seconds + time.process_time() - start
         model = compact(ticket)
@@ -123,7 +123,11 @@ class _Session:
             outputs(job.net, proof, self.inputs)[0],
             run(model, proof),
         )
-        return ticket, self._result(phase, job, ticket.narrow, ticket.purity, seconds), difference
+        result = self._result(phase, job, ticket.narrow, ticket.purity, seconds)
+        if self.teaching.task.thresholds:
+            alarm = result.to_json()["threshold"]
+            ticket = replace(ticket, provenance={**ticket.provenance, "alarm_above": alarm})
+        return ticket, result, difference
 
     def floating(self, ticket: Ticket) -> tuple[Model, Result]:
         """An ordinary network of the ticket's final shape, trained in float32 for the same steps."""
@@ -131,10 +135,9 @@ class _Session:
         job.steps_by_kind, job.weight_decay = {"weight": self.settings.float_step}, {"weight": 5e-4}
         start = time.process_time()
         train(job, self.checkpoint)
-        self.teaching.unscale(job.net)
         weights = {name: Float(job.net.cell(name).weight().detach().cpu().numpy()) for name in job.net.names}
         scale, bias, slope = job.net.folded()
-        model = Model(ticket.narrow, weights, scale, bias, self.inputs, {}, self.data.task, slope)
+        model = Model(ticket.narrow, weights, scale, bias, self.inputs, {}, self.data.task, slope, self.teaching.target)
         model = calibrated(model, self.data)
         seconds = job.seconds + time.process_time() - start
         return model, self._result("float", job, model.plan, "trained float32", seconds)
@@ -172,6 +175,7 @@ class _Session:
             purity=settings.purity(settings.final(net.wide)),
             provenance=_provenance(self.data, settings),
             slope=slope,
+            target=self.teaching.target,
         )
         alive = remove_dead(ticket)
         LOG.info(
@@ -188,7 +192,7 @@ def check_plan(plan: Plan, data: Data) -> None:
         if len(names) != 1:
             raise UnsupportedError(
                 f"the network has {len(names)} {word}s ({', '.join(names)}): a search teaches one with one {word}; "
-                "export and bench take it as it is"
+                "inspect and export take it as it is"
             )
     if not plan.weights():
         raise UnsupportedError("the network has no layer with weights: there is nothing to search")

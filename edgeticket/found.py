@@ -26,7 +26,7 @@ class Result:
         return {
             "name": self.name,
             **self.task.figures(self.certify, self.select),
-            f"select_{self.task.key}": self.task.headline(self.select),
+            f"select_{self.task.headline_word.lower().replace(' ', '_')}": self.task.headline(self.select),
             "purity": self.purity,
             "widths": self.widths,
             "cpu_seconds": self.seconds,
@@ -43,7 +43,12 @@ class Found:
     controls: Mapping[str, Ticket | Model]
 
     def to_json(self) -> dict[str, Any]:
+        told = describe(self.ticket)
         return {
+            "data": self.ticket.provenance["data"],
+            "task": self.ticket.task,
+            "inputs": told["inputs"],
+            "learned": {key: told["total"][f"learned_share_of_{key}"] for key in ("weights", "bytes")},
             "results": [result.to_json() for result in self.results],
             "verdict": self.verdict(),
             "torch_against_numpy": self.difference,
@@ -65,7 +70,7 @@ class Found:
         verdict = self.verdict()
         if verdict:
             lines.append(f"channel search against the narrow control: {verdict}")
-        total, learned = describe(self.ticket)["total"], ", ".join(self.ticket.learned) or "none"
+        total, learned = describe(self.ticket)["total"], ", ".join(self.ticket.learned) or self._unlearned()
         lines.append(
             f"learned int8 layers: {learned} ({total['learned_share_of_weights']:.2%} of weights, "
             f"{total['learned_share_of_bytes']:.2%} of bytes); all others are signs of seed {self.ticket.seed} under a mask"
@@ -75,13 +80,26 @@ class Found:
         )
         return "\n".join(lines)
 
+    def _unlearned(self) -> str:
+        asked = self.ticket.provenance["settings"]["learn"]
+        return (
+            "none" if asked == "none" else f"none, as {asked.replace(',', ' and ')} hold more than 5 % of the weights"
+        )
+
     def verdict(self) -> str | None:
         """Who won, ticket or narrow control, by the task's paired test at 5 %; None without a control."""
         ticket, control = (next((r for r in self.results if r.name == name), None) for name in ("ticket", "control"))
         if ticket is None or control is None:
             return None
         p, better = ticket.task.compare(ticket.certify, control.certify)
-        if p > 0.05:
-            return f"tie: the channel search is not distinguishable from the narrow control (p = {p:.2g})"
+        if not p <= 0.05:
+            told = f"tie: the channel search is not distinguishable from the narrow control (p = {p:.2g})"
+            return told + _widths(ticket.widths, control.widths)
         who = "channel search" if better else "narrow control, so the channel search was not worth its cost"
-        return f"won by the {who} (p = {p:.2g})"
+        return f"won by the {who} (p = {p:.2g}){_widths(ticket.widths, control.widths)}"
+
+
+def _widths(ticket: Mapping[str, int], control: Mapping[str, int]) -> str:
+    """A warning where channels that nothing reads left one of the two and not the other."""
+    off = [f"{name} {ticket[name]} against {control[name]}" for name in ticket if ticket[name] != control[name]]
+    return f"; widths differ, as channels that nothing reads leave: {', '.join(off)}" if off else ""

@@ -1,13 +1,13 @@
 """What a network is before any search: its layers, which channels can leave together, and what forbids that."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from edgeticket.coupling import Group
 from edgeticket.model import Int8, Model
-from edgeticket.ops import Conv
+from edgeticket.ops import WEIGHTED, Conv, Gather, Layer
 from edgeticket.packet import SEED, equivalents, pack_mask, packed_bytes, raw_bits
 from edgeticket.plan import Plan
 from edgeticket.settings import Settings
@@ -37,7 +37,7 @@ def inspect(plan: Plan, settings: Settings) -> dict[str, Any]:
         "inputs": {name: list(shape) for name, shape in plan.inputs.items()},
         "outputs": {name: list(plan.shapes[name]) for name in plan.outputs},
         "layers": layers,
-        "groups": [_group(plan, name, group) for name, group in plan.groups.items() if name not in plan.inputs],
+        "groups": [_group(plan, name, group) for name, group in plan.groups.items() if _makers(plan, group)],
         "total": {
             "weights": sum(weights.values()),
             "macs": sum(macs.values()),
@@ -63,12 +63,17 @@ def estimate(plan: Plan, settings: Settings) -> int:
 
 
 def _group(plan: Plan, name: str, group: Group) -> dict[str, Any]:
-    """`channels` of the layer that makes them, `steps`: how many of those leave at once, `blocked`: why none can."""
+    """`channels` of the tensor that gives the name, `steps`: how many of those leave at once, `blocked`: why none can."""
     channels = int(np.isin(plan.channels[name], group.ids).sum())
-    blocked = group.fixed
-    tied = [_tie(plan, layer) for layer in group.tied]
-    if not blocked and len(group.ids) == 1:
-        blocked = f"all live or die together by {', '.join(tied)}" if tied else "the only channel of its tensor"
+    tied = [_op(plan, layer) for layer in group.tied]
+    if name in plan.inputs:
+        blocked = _joined_to_input(plan, name, group)
+    elif group.fixed:
+        blocked = _output(plan, name, group)
+    elif len(group.ids) == 1:
+        blocked = f"all live or die together by {_few(tied)}" if tied else "the only channel of its tensor"
+    else:
+        blocked = ""
     return {
         "name": name,
         "channels": channels,
@@ -79,9 +84,47 @@ def _group(plan: Plan, name: str, group: Group) -> dict[str, Any]:
     }
 
 
-def _tie(plan: Plan, name: str) -> str:
+def _makers(plan: Plan, group: Group) -> list[Layer]:
+    """Layers with weights that make channels of the group."""
+    return [layer for layer in plan.weighted() if np.isin(plan.channels[layer.name], group.ids).any()]
+
+
+def _joined_to_input(plan: Plan, name: str, group: Group) -> str:
+    """A depthwise convolution joins its own filters, any other layer those of the layers that make them."""
+    made = [layer.name for layer in _makers(plan, group) if not plan.depthwise(layer)]
+    by = [_op(plan, layer) for layer in group.by] or [_op(plan, layer.name) for layer in _makers(plan, group)]
+    return f"{_few(by)} join{'s' if len(by) == 1 else ''} {_few(made) or 'its filters'} to the input {name}"
+
+
+def _output(plan: Plan, name: str, group: Group) -> str:
+    """Which of the group's channels are an output of the network, if not all, and the layers that make them one."""
+    given = np.intersect1d(group.ids, np.concatenate([plan.channels[output] for output in plan.outputs]))
+    channels, fixed = (int(np.isin(plan.channels[name], ids).sum()) for ids in (group.ids, given))
+    by = [_op(plan, layer) for layer in (*group.by, *(_slices(plan, given) if fixed < channels else ()))]
+    what = f"{fixed} of {channels} are an output of the network" if fixed < channels else group.fixed
+    return f"{what}, by {_few(by)}" if by else what
+
+
+def _slices(plan: Plan, ids: np.ndarray) -> list[str]:
+    """The layers that make a part of a tensor's channels an output, where some of the part are `ids`."""
+    passed, found = set(plan.outputs), []
+    for layer in reversed(plan.layers):
+        makes = isinstance(layer.op, WEIGHTED) and not plan.depthwise(layer)
+        if layer.name in passed and not makes and np.isin(plan.channels[layer.name], ids).any():
+            passed.update(layer.inputs)
+            if isinstance(layer.op, Gather) and len(set(layer.op.channels)) < plan.shapes[layer.inputs[0]][0]:
+                found.append(layer.name)
+    return found
+
+
+def _op(plan: Plan, name: str) -> str:
     op = plan[name].op
     return f"{name} ({type(op).__name__}{f' with {op.groups} groups' if isinstance(op, Conv) else ''})"
+
+
+def _few(names: Sequence[str]) -> str:
+    """One or two by name, of more the first and how many others."""
+    return " and ".join(names) if len(names) < 3 else f"{names[0]} and {len(names) - 1} more"
 
 
 # text
@@ -106,7 +149,7 @@ def _layer_rows(told: Mapping[str, Any]) -> list[list[str]]:
 def _group_rows(told: Mapping[str, Any]) -> list[str]:
     rows = [["group", "can shrink", "channels"]]
     for row in told["groups"]:
-        each = f", {row['steps']} at once by {', '.join(row['tied'])}" if row["steps"] > 1 else ""
+        each = f", {row['steps']} at once by {_few(row['tied'])}" if row["steps"] > 1 else ""
         rows.append([row["name"], f"no: {row['blocked']}" if row["blocked"] else f"yes{each}", f"{row['channels']:,}"])
     return columns(rows, "<<")
 

@@ -35,7 +35,7 @@ from edgeticket.ops import (
 from edgeticket.ops import Norm as NormOp
 from edgeticket.plan import Kept, Plan
 from edgeticket.reference import feed
-from edgeticket.ticket import Input, Ticket
+from edgeticket.ticket import Input, Target, Ticket
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,7 @@ class MaskedNet(nn.Module):
     def __init__(self, plan: Plan, seed: int, choices: Choices) -> None:
         super().__init__()
         self.wide, self.seed, self.choices, self._narrow = plan, seed, choices, plan
+        self.target: Target | None = None  # `outputs` applies it; what is trained has outputs of deviation 1
         self.kept: dict[str, np.ndarray] = {
             name: np.ones(len(group.ids), bool) for name, group in plan.groups.items() if not group.fixed
         }
@@ -162,6 +163,7 @@ def of_ticket(ticket: Ticket) -> MaskedNet:
     edges = {name: ticket.edges.get(name, 1) for name in weights}
     net = MaskedNet(ticket.plan, ticket.seed, Choices(weights, edges, frozenset(ticket.learned)))
     net.shrink(ticket.kept, {})
+    net.target = ticket.target
     for name in net.names:
         cell = net.cell(name)
         scale, bias = (torch.from_numpy(values[name].copy()) for values in (ticket.scale, ticket.bias))
@@ -193,7 +195,8 @@ def outputs(net: MaskedNet, raw: Raw, inputs: Mapping[str, Input], batch: int = 
         with torch.no_grad():
             made = net.run_all({name: prepare(part, inputs[name], some.dtype) for name, part in own.items()})
         parts.append([made[name].cpu().numpy() for name in net.wide.outputs])
-    return [np.concatenate(output) for output in zip(*parts, strict=True)]
+    first, *others = (np.concatenate(output) for output in zip(*parts, strict=True))
+    return [net.target.apply(first) if net.target else first, *others]
 
 
 def prepare(raw: Tensor, input: Input, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -10,12 +10,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from math import prod
+from typing import Any
 
 import numpy as np
 
 from edgeticket import prng
 from edgeticket.plan import Plan
-from edgeticket.ticket import Input, Quant
+from edgeticket.ticket import Input, Quant, Target
 
 
 @dataclass(frozen=True)
@@ -81,12 +82,17 @@ class Model:
     quant: Mapping[str, Quant]
     task: str = "classification"
     slope: Mapping[str, np.ndarray] = field(default_factory=dict)
+    target: Target | None = None
 
     def weight(self, name: str) -> np.ndarray:
         """float32 [filters, inputs, *kernel], one rounding: float32(value) * float32(scale)."""
         values = self.weights[name].values
         scale = self.scale[name].astype(np.float32).reshape(-1, *[1] * (values.ndim - 1))
         return values.astype(np.float32) * scale
+
+    def in_units(self, output: np.ndarray) -> np.ndarray:
+        """The first output in the units of the task: of a regression, those of its targets."""
+        return self.target.apply(output) if self.target else output
 
     def kept_macs(self) -> dict[str, int]:
         """Multiply-accumulates that a kernel with add and subtract lists does, by layer."""
@@ -114,9 +120,10 @@ class Model:
 
     @property
     def digest(self) -> str:
-        """SHA-256 over the plan, the weights, the values per channel and the input maps."""
-        inputs = {name: asdict(sensor) for name, sensor in self.inputs.items()}
-        whole = hashlib.sha256(json.dumps([self.plan.to_json(), inputs], sort_keys=True).encode())
+        """SHA-256 over the plan, the weights, the values per channel and the maps of inputs and targets."""
+        maps: list[Any] = [{name: asdict(sensor) for name, sensor in self.inputs.items()}]
+        maps += [asdict(self.target)] if self.target else []
+        whole = hashlib.sha256(json.dumps([self.plan.to_json(), *maps], sort_keys=True).encode())
         for name in sorted(self.weights):
             whole.update(self.weight(name).tobytes())
         norms = {name: scale for name, scale in self.scale.items() if name not in self.weights}

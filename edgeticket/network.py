@@ -1,11 +1,13 @@
 """Networks by the words of a command line: a built-in or plug-in architecture, or a PyTorch module of the user's."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from inspect import Parameter, signature
+from typing import Any
 
 from edgeticket import tasks
 from edgeticket.data import Data
-from edgeticket.errors import PluginError, UsageError
+from edgeticket.errors import PluginError, UnsupportedError, UsageError
 from edgeticket.model import Model
 from edgeticket.ops import Shape
 from edgeticket.plan import Plan
@@ -33,8 +35,10 @@ def read_module(spec: str, inputs: Sequence[Shape]) -> Model:
 
 
 def read_plan(spec: str, inputs: Sequence[Shape], outputs: int | None = None) -> Plan:
-    """The plan of any network. Raises UsageError where there are too many inputs or, for a module, none."""
+    """The plan of any network. Raises UsageError where there are too many inputs or, for a module, none, or `outputs`."""
     if is_module(spec):
+        if outputs is not None:
+            raise UsageError(f"network {spec!r}: a PyTorch module says itself what it gives: leave --outputs out")
         return read_module(spec, inputs).plan
     if len(inputs) > 1:
         raise UsageError(f"network {spec!r} has one input: give --input once")
@@ -42,11 +46,38 @@ def read_plan(spec: str, inputs: Sequence[Shape], outputs: int | None = None) ->
 
 
 def network_plan(spec: str, data: Data) -> Plan:
-    """The plan of a network for the data's shape and task."""
+    """The plan of a network for the data's shape and task. Raises UnsupportedError for several inputs or outputs."""
     shape = tuple(data.train[0].shape[1:])
-    return (
-        read_module(spec, [shape]).plan if is_module(spec) else architecture(spec, shape, tasks.of(data).outputs(data))
-    )
+    if not is_module(spec):
+        return architecture(spec, shape, tasks.of(data).outputs(data))
+    from edgeticket.frontends import pytorch
+
+    module = pytorch.load_module(spec)
+    _require_one(spec, "inputs", _arguments(module.forward))
+    plan = pytorch.import_module(module, [shape]).plan
+    _require_one(spec, "outputs", plan.outputs)
+    return plan
+
+
+def _arguments(call: Callable[..., Any]) -> list[str]:
+    """Names of the positional arguments that have no default; none where Python cannot tell (a traced module)."""
+    kinds = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+    try:
+        return [
+            each.name
+            for each in signature(call).parameters.values()
+            if each.kind in kinds and each.default is each.empty
+        ]
+    except (TypeError, ValueError):
+        return []
+
+
+def _require_one(spec: str, word: str, names: Sequence[str]) -> None:
+    if len(names) > 1:
+        raise UnsupportedError(
+            f"network {spec!r} has {len(names)} {word} ({', '.join(names)}): a search teaches one with one input and one "
+            "output; inspect and export take it as it is, and bench what export writes"
+        )
 
 
 def architecture(spec: str, shape: Shape | None = None, outputs: int | None = None) -> Plan:

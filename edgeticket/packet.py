@@ -10,7 +10,8 @@ code on every side and is not counted.
   per filter  integer layers 7 (int16 multiplier, uint8 shift, int32 bias), float layers 4 (bias; the scale is folded);
               per channel of a Norm 7 or 8, of a PRelu 4
   quantise    integer networks 5 per tensor (float32 scale, uint8 zero point)
-  input       float32 offset per channel, float32 step, one per channel where they differ: a device feeds raw values
+  input       float32 offset per channel, float32 step, one per channel where they differ: a device feeds raw values;
+              of a regression, both for each target too
 
 Rice code: R. F. Rice, "Some practical universal noiseless coding techniques", JPL 79-22, 1979.
 """
@@ -115,6 +116,8 @@ def packed_bytes(model: Model) -> dict[str, int]:
     for name, (channels, *_) in model.plan.inputs.items():
         steps = 1 if name not in model.inputs or model.inputs[name].one_step else channels
         total["input"] += 4 * channels + 4 * steps
+    if model.target:
+        total["input"] += 8 * len(model.target.step)
     total["kept ids"] = sum(_kept_ids(model).values())
     return total
 

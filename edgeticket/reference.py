@@ -230,13 +230,13 @@ def batches(plan: Plan, raw: Raw) -> Iterator[dict[str, np.ndarray]]:
 
 
 def run_outputs(model: Model, raw: Raw, *, gates: Tensors | None = None) -> list[np.ndarray]:
-    """Every output, float64 [batch, ...], computed a batch at a time."""
-    names = model.plan.outputs
+    """Every output, float64 [batch, ...], computed a batch at a time; a regression's in the units of its targets."""
     parts = []
     for part in batches(model.plan, raw):
         made = run_all(model, part, gates)
-        parts.append([made[name] for name in names])
-    return [np.concatenate(output) for output in zip(*parts, strict=True)]
+        parts.append([made[name] for name in model.plan.outputs])
+    first, *others = (np.concatenate(output) for output in zip(*parts, strict=True))
+    return [model.in_units(first), *others]
 
 
 def run(model: Model, raw: Raw, *, gates: Tensors | None = None) -> np.ndarray:

@@ -31,7 +31,7 @@ class Scored:
 
 class Task(Protocol):
     word: str  # of the figures
-    key: str  # of the headline
+    headline_word: str
     thresholds: bool  # whether answers depend on a threshold from the select part
 
     def outputs(self, data: Data) -> int:
@@ -64,7 +64,7 @@ def of(data: Data) -> Task:
 
 
 class Classification:
-    word, key, thresholds = "accuracy", "accuracy", False
+    word, headline_word, thresholds = "accuracy", "accuracy", False
 
     def outputs(self, data: Data) -> int:
         return len(data.classes)
@@ -101,7 +101,7 @@ class Regression:
     names: tuple[str, ...]
     step: tuple[float, ...]  # 1 / standard deviation of each target over train
 
-    word, key, thresholds = "RMSE", "relative_rmse", False
+    word, headline_word, thresholds = "RMSE", "relative RMSE", False
 
     def outputs(self, data: Data) -> int:
         return len(self.names)
@@ -150,7 +150,7 @@ class Regression:
 
 
 class Anomaly:
-    word, key, thresholds = "AUC", "auc", True
+    word, headline_word, thresholds = "AUC", "AUC", True
 
     def outputs(self, data: Data) -> int:
         return int(np.prod(data.train[0].shape[1:]))
@@ -164,12 +164,9 @@ class Anomaly:
 
     def figures(self, certify: Scored, select: Scored | None) -> dict[str, Any]:
         """The AUC's interval is DeLong's, those of the two rates at the operating point are Clopper-Pearson's."""
-        own, others = _placements(certify)
-        half = NORMAL * sqrt(_variance(own, others))
-        auc, threshold = float(own.mean()), _threshold(select)
+        auc, (low, high), threshold = self.headline(certify), _auc_interval(certify), _threshold(select)
         alarm = certify.values > threshold
-        found: dict[str, Any] = {"auc": auc, "low": max(0.0, auc - half), "high": min(1.0, auc + half)}
-        found["threshold"] = threshold
+        found: dict[str, Any] = {"auc": auc, "low": low, "high": high, "threshold": threshold}
         for name, group in (("false_alarms", certify.labels == 0), ("detected", certify.labels == 1)):
             k, n = int(alarm[group].sum()), int(group.sum())
             low, high = interval(k, n)
@@ -201,6 +198,17 @@ def _placements(part: Scored) -> tuple[np.ndarray, np.ndarray]:
     normal, odd = (part.values[part.labels == label] for label in (0, 1))
     own = sum(np.searchsorted(np.sort(normal), odd, side) for side in ("left", "right")) / 2 / len(normal)
     return own, 1 - sum(np.searchsorted(np.sort(odd), normal, side) for side in ("left", "right")) / 2 / len(odd)
+
+
+def _auc_interval(part: Scored) -> tuple[float, float]:
+    """DeLong's 95 % interval. Where all pairs agree it has no width: then that of the rarer label as so many trials."""
+    own, others = _placements(part)
+    auc, variance = float(own.mean()), _variance(own, others)
+    if variance > 0:
+        half = NORMAL * sqrt(variance)
+        return max(0.0, auc - half), min(1.0, auc + half)
+    count = min(len(own), len(others))
+    return interval(round(auc * count), count) if auc in (0, 1) else (0.0, 1.0)
 
 
 def _variance(own: np.ndarray, others: np.ndarray) -> float:

@@ -11,7 +11,7 @@ Reading runs no code, and refuses every file that writing the result would not r
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,19 @@ class Input:
 
 
 @dataclass(frozen=True)
+class Target:
+    """target = output / step + offset: a regression learns targets at mean 0 and deviation 1, each in its own unit."""
+
+    offset: tuple[float, ...]
+    step: tuple[float, ...]
+
+    def apply(self, outputs: np.ndarray) -> np.ndarray:
+        """In the targets' units, [batch, targets]."""
+        offset, step = np.array([self.offset, self.step], outputs.dtype)
+        return outputs / step + offset
+
+
+@dataclass(frozen=True)
 class Quant:
     """real = (code - zero_point) * scale, codes 0..255."""
 
@@ -81,6 +94,7 @@ class Ticket:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     generator: str = GENERATOR
     slope: Arrays = field(default_factory=dict)
+    target: Target | None = None
 
     @property
     def narrow(self) -> Plan:
@@ -114,6 +128,7 @@ class Ticket:
             "task": self.task,
             "purity": self.purity,
             "provenance": dict(self.provenance),
+            **({"target": asdict(self.target)} if self.target else {}),
         }
 
     def _tensors(self) -> dict[str, np.ndarray]:
@@ -200,6 +215,7 @@ def _build(header: dict[str, Any], tensors: dict[str, np.ndarray]) -> Ticket:
         purity=header["purity"],
         provenance=header["provenance"],
         slope=part["slope"],
+        target=Target(*(tuple(header["target"][key]) for key in ("offset", "step"))) if "target" in header else None,
     )
     _check(ticket, narrow)
     return ticket
@@ -235,7 +251,10 @@ def _check(ticket: Ticket, narrow: Plan) -> None:
     if list(ticket.inputs) != list(narrow.inputs):
         raise ValueError("input maps of other inputs than the network's")
     for name, sensor in ticket.inputs.items():
-        _check_input(sensor, narrow.shapes[name][0])
+        _check_map(sensor, narrow.shapes[name][0])
+        _check_sensor(sensor)
+    if ticket.target:
+        _check_map(ticket.target, prod(narrow.shapes[narrow.outputs[0]]))
     scales = [q.scale for q in ticket.quant.values()]
     if not all(type(n) in (int, float) and FLOAT32_TINY <= n <= FLOAT32_MAX for n in scales):
         raise ValueError("a scale is not a positive float32")
@@ -248,14 +267,17 @@ def _check(ticket: Ticket, narrow: Plan) -> None:
         raise ValueError("not every tensor has a quantisation")
 
 
-def _check_input(sensor: Input, channels: int) -> None:
+def _check_map(values: Input | Target, channels: int) -> None:
     """Raise ValueError for a map that is none of `channels` channels."""
-    if not all(type(n) in (int, float) and abs(n) <= FLOAT32_MAX for n in (*sensor.offset, *sensor.step)):
-        raise ValueError("input map is not finite float32")
-    if not len(sensor.offset) == len(sensor.step) == channels:
-        raise ValueError(f"an input map of other channels than the {channels} that the network reads")
-    if any(step < FLOAT32_TINY or float(np.float32(step)) != step for step in sensor.step):
+    if not all(type(n) in (int, float) and abs(n) <= FLOAT32_MAX for n in (*values.offset, *values.step)):
+        raise ValueError("a map of inputs or targets is not finite float32")
+    if not len(values.offset) == len(values.step) == channels:
+        raise ValueError(f"a map of other channels than the {channels} that the network has")
+    if any(step < FLOAT32_TINY or float(np.float32(step)) != step for step in values.step):
         raise ValueError("a step is not a positive float32")
+
+
+def _check_sensor(sensor: Input) -> None:
     if sensor.dtype not in ("uint8", "int16", "float32"):
         raise ValueError(f"input type {sensor.dtype!r}")
     if sensor.dtype != "float32":

@@ -18,7 +18,7 @@ from edgeticket.calibration import check_data
 from edgeticket.compact import compact, prove
 from edgeticket.data import Data
 from edgeticket.errors import EquivalenceError, UnsupportedError, UsageError
-from edgeticket.integer import dequantise, integerise
+from edgeticket.integer import IntegerModel, dequantise, integerise
 from edgeticket.integer import run as run_integer
 from edgeticket.model import Model
 from edgeticket.reference import TOLERANCE, difference, run
@@ -105,7 +105,7 @@ class Verification:
         for link in self.links:
             if link.outcome == "failed":
                 raise EquivalenceError(
-                    f"{link.what} is not {link.against}{': ' + link.note if link.note else link.figure}"
+                    f"{link.what} is not {link.against}{link.figure}{': ' + link.note if link.note else ''}"
                 )
 
 
@@ -129,8 +129,7 @@ def verify(ticket: str | Path, artifacts: Sequence[str | Path], data: Data) -> V
     except UnsupportedError as error:
         links.append(Link("integer network", "the specification", "not run", note=str(error)))
     else:
-        codes = dequantise(integer, model.plan.outputs[0], run_integer(integer, raw))
-        rows.append(judge.row("integer network", codes))
+        rows.append(judge.row("integer network", judge.of_codes(integer)))
     if not artifacts:
         links.append(Link("ONNX", "the compacted network", "not run", note="no ONNX file was given"))
     return Verification(
@@ -163,6 +162,11 @@ class _Judge:
         """bool per example: equal answers of two networks; None where the task has none."""
         one, other = (self.task.answers(self.scored(outputs), self.select) for outputs in (a, b))
         return None if one is None or other is None else one == other
+
+    def of_codes(self, integer: IntegerModel) -> np.ndarray:
+        """The outputs of the integer network, in the units of the task."""
+        codes = run_integer(integer, self.raw)
+        return self.model.in_units(dequantise(integer, self.model.plan.outputs[0], codes))
 
     def row(self, what: str, outputs: np.ndarray) -> Row:
         equal = self.agreement(outputs, self.outputs)
@@ -219,18 +223,19 @@ def _int8_links(name: str, judge: _Judge, made: np.ndarray) -> list[Link]:
 
     model, raw = judge.model, judge.raw
     few = raw[:LAYER_EXAMPLES]
-    worst = max(qdq.compare(model, few)["codes"].values())
+    worst = max(qdq.compare(model, few).values())
     again = to_onnx.run_bytes(to_bytes(qdq.build(model)), raw)
     links = [
         _difference(name, "the ticket's int8 graph, bit for bit", made, again, 0),
         Link(f"{name}, layer by layer", SPECIFICATION, _outcome(worst <= 1), worst, 1, len(few), unit="codes"),
     ]
     integer = integerise(model)
-    equal = judge.agreement(made, dequantise(integer, model.plan.outputs[0], run_integer(integer, raw)))
+    equal = judge.agreement(made, judge.of_codes(integer))
     if equal is not None:
-        agree = _outcome(interval(int(equal.sum()), len(equal), 0.9)[1] >= EQUAL_ANSWERS)
+        bound = interval(int(equal.sum()), len(equal), 0.9)[1]
+        note, agree = f"up to {bound:.4g} with 95 % confidence", _outcome(bound >= EQUAL_ANSWERS)
         measured = float(equal.mean())
-        links.append(Link(f"{name}, answers", SPECIFICATION, agree, measured, EQUAL_ANSWERS, len(raw), unit=AGREEMENT))
+        links.append(Link(f"{name}, answers", SPECIFICATION, agree, measured, EQUAL_ANSWERS, len(raw), note, AGREEMENT))
     return links
 
 

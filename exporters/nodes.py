@@ -1,15 +1,16 @@
 """What every precision writes in the same way: the input map, attributes of windows, activations, the file's metadata."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import sqrt
 from typing import Any
 
 import numpy as np
 from onnx import TensorProto
 
+from edgeticket.model import Model
 from edgeticket.ops import Conv, ConvTranspose, MaxPool, Pool, Shape, leak
 from edgeticket.ticket import Input
-from exporters.graph import Graph
+from exporters.graph import Graph, Value
 
 Step = Callable[..., str]  # adds a node: its operation, inputs and attributes -> its output
 _ACTIVATIONS = {"relu": "Relu", "sigmoid": "Sigmoid", "tanh": "Tanh"}
@@ -23,6 +24,17 @@ def map_input(graph: Graph, sensor: Input, name: str, shape: Shape, raw: str) ->
         x = graph.node("Sub", x, graph.constant(offset, f"{name}_offset"), name=f"{name}_centred")
     factor = np.float32(sensor.step[0]) if sensor.one_step else step
     return graph.node("Mul", x, graph.constant(factor, f"{name}_step"), name=f"{name}_scaled")
+
+
+def in_units(graph: Graph, model: Model, names: Mapping[str, str]) -> list[Value]:
+    """The outputs; the first of a regression becomes its targets, as `ticket.Target.apply`."""
+    outputs: list[Value] = [(names[name], np.float32, model.plan.shapes[name]) for name in model.plan.outputs]
+    if model.target:
+        name, kind, shape = outputs[0]
+        offset, step = np.array([model.target.offset, model.target.step], np.float32)
+        spread = graph.node("Div", name, graph.constant(step, f"{name}_step"), name=f"{name}_spread")
+        outputs[0] = (graph.node("Add", spread, graph.constant(offset, f"{name}_offset"), name="target"), kind, shape)
+    return outputs
 
 
 def window(op: Conv | ConvTranspose | Pool) -> dict[str, Any]:

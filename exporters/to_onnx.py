@@ -17,7 +17,7 @@ from edgeticket.ops import Activation, Layer, Linear, Weighted
 from edgeticket.reference import require_equal
 from exporters import fold
 from exporters.graph import Graph, Value, to_bytes
-from exporters.nodes import activation, map_input, metadata, window
+from exporters.nodes import activation, in_units, map_input, metadata, window
 from exporters.operations import operation
 from exporters.weights import store
 
@@ -60,7 +60,7 @@ def prove(model: Model, path: Path, raw: Raw, *, precision: str = "float", weigh
         return
     from exporters import qdq
 
-    off = qdq.compare(model, raw)["codes"]
+    off = qdq.compare(model, raw)
     layer = max(off, key=off.__getitem__)
     if off[layer] > 1:
         raise EquivalenceError(
@@ -130,7 +130,7 @@ def build(model: Model, weights: str = "fp32") -> onnx.ModelProto:
         )
     shapes, sensors = model.plan.shapes, model.inputs
     inputs: list[Value] = [(tensors[name], np.dtype(sensors[name].dtype), shapes[name]) for name in model.plan.inputs]
-    outputs: list[Value] = [(names[name], np.float32, shapes[name]) for name in model.plan.outputs]
+    outputs = in_units(graph, model, names)
     return graph.model(inputs, outputs, metadata=metadata(model.digest, "float"))
 
 

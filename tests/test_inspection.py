@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from cases import CASES, Case, chain, graph
 from click.testing import CliRunner
@@ -13,7 +14,7 @@ from click.testing import CliRunner
 from edgeticket.cli import main
 from edgeticket.compact import compact
 from edgeticket.inspection import estimate, inspect, inspect_text
-from edgeticket.ops import Add, Concat, DepthToSpace, Gather, GlobalAveragePool, Linear, Reshape, conv
+from edgeticket.ops import Activation, Add, Concat, DepthToSpace, Gather, GlobalAveragePool, Linear, Reshape, conv
 from edgeticket.packet import equivalents, packed_bytes
 from edgeticket.plan import Plan
 from edgeticket.settings import Settings
@@ -23,6 +24,10 @@ QUICK = Settings(density=0.3, learn="none")
 
 def told(plan: Plan, settings: Settings = QUICK) -> dict[str, Any]:
     return inspect(plan, settings)
+
+
+def filters(plan: Plan) -> list[np.ndarray]:
+    return [plan.channels[layer.name] for layer in plan.weighted()]
 
 
 def groups(plan: Plan) -> dict[str, dict[str, Any]]:
@@ -47,7 +52,9 @@ def test_totals_and_layers_are_the_plans(name: str) -> None:
     free = {row["name"] for row in found["groups"] if not row["blocked"]}
     sizes = {name: len(group.ids) for name, group in plan.groups.items() if not group.fixed}
     assert free == {name for name, size in sizes.items() if size > 1}
-    assert not {row["name"] for row in found["groups"]} & set(plan.inputs)
+    made = {name for name, group in plan.groups.items() if any(np.isin(ids, group.ids).any() for ids in filters(plan))}
+    assert {row["name"] for row in found["groups"]} == made
+    assert f"{len(free)} of {len(made)} groups of channels can shrink" in inspect_text(found)
 
 
 def test_what_blocks_is_said_by_name() -> None:
@@ -67,6 +74,7 @@ def test_what_blocks_is_said_by_name() -> None:
     )
     found = groups(plan)
     assert {name: row["blocked"] for name, row in found.items()} == {
+        "x": "sum (Add) joins a to the input x",
         "b": "",
         "one": "the only channel of its tensor",
         "deep": "all live or die together by up (DepthToSpace)",
@@ -81,14 +89,88 @@ def test_what_blocks_is_said_by_name() -> None:
     assert rows["sum"]["groups"] == rows["a"]["groups"] == ["x"]  # the sum with the input is the input's group
     text = inspect_text(told(plan))
     assert re.search(r"^deep +no: all live or die together by up \(DepthToSpace\) +4$", text, re.MULTILINE)
-    assert "2 of 6 groups of channels can shrink" in text
+    assert re.search(r"^x +no: sum \(Add\) joins a to the input x +4$", text, re.MULTILINE)
+    assert "2 of 7 groups of channels can shrink" in text
     assert "reads x 4x6x6; gives value 3, map 2x12x12" in text
 
 
-def test_a_sum_with_the_output_blocks_by_the_output() -> None:
-    plan = graph((2, 5, 5), ("a", conv(4), "x"), ("b", conv(4), "a"), ("o", Add(), "a b"))
-    assert groups(plan)["a"]["blocked"] == "output of the network"
+X = (4, 6, 6)
+BLOCKED = {
+    "a residual from the input": (
+        graph(X, ("a", conv(8), "x"), ("b", conv(4), "a"), ("r", Add(), "b x"), ("o", conv(3), "r")),
+        {"x": "r (Add) joins b to the input x", "a": "", "o": "output of the network"},
+    ),
+    "residuals, one on the other": (
+        graph(
+            X,
+            *(("a", conv(4), "x"), ("r", Add(), "a x"), ("b", conv(4), "r"), ("s", Add(), "r b")),
+            *(("c", conv(4), "s"), ("t", Add(), "c s"), ("o", conv(3), "t")),
+        ),
+        {"x": "r (Add) and 2 more join a and 2 more to the input x", "o": "output of the network"},
+    ),
+    "a sum that the input joins later": (
+        graph(
+            X, ("a", conv(4), "x"), ("b", conv(4), "a"), ("s", Add(), "a b"), ("r", Add(), "s x"), ("o", conv(3), "r")
+        ),
+        {"x": "r (Add) joins a and b to the input x", "o": "output of the network"},
+    ),
+    "a depthwise convolution of the input": (
+        graph(X, ("d", conv(4, groups=4), "x"), ("o", conv(3), "d")),
+        {"x": "d (Conv with 4 groups) joins its filters to the input x", "o": "output of the network"},
+    ),
+    "a grouped convolution of the input and others": (
+        graph(X, ("a", conv(4), "x"), ("all", Concat(), "x a"), ("g", conv(6, groups=2), "all"), ("o", conv(3), "g")),
+        {"x": "g (Conv with 2 groups) joins a to the input x", "g": "", "o": "output of the network"},
+    ),
+    "a residual into the output": (
+        graph(X, ("a", conv(8), "x"), ("b", conv(8), "a"), ("o", Add(), "a b")),
+        {"a": "output of the network, by o (Add)"},
+    ),
+    "two residuals into the output, the nearest first": (
+        graph(
+            X,
+            *(("a", conv(8), "x"), ("b", conv(8), "a"), ("s", Add(), "a b"), ("c", conv(8), "s"), ("t", Add(), "s c")),
+            ("o", Activation("relu"), "t"),
+        ),
+        {"a": "output of the network, by t (Add) and s (Add)"},
+    ),
+    "a sum beside the output": (
+        graph(X, ("a", conv(8), "x"), ("b", conv(8), "a"), ("s", Add(), "a b"), ("c", conv(2), "s"), outputs="a c"),
+        {"a": "output of the network, by s (Add)", "c": "output of the network"},
+    ),
+    "a slice": (
+        graph(X, ("a", conv(8), "x"), ("half", Gather((0, 1)), "a"), ("c", conv(2), "a"), outputs="half c"),
+        {"a": "2 of 8 are an output of the network, by half (Gather)", "c": "output of the network"},
+    ),
+    "a slice in a sum, and one that goes elsewhere": (
+        graph(
+            X,
+            *(("a", conv(8), "x"), ("h", Gather((0, 1)), "a"), ("i", Gather((1, 2, 3)), "a"), ("b", conv(2), "i")),
+            ("r", Add(), "h b"),
+        ),
+        {"a": "2 of 8 are an output of the network, by r (Add) and h (Gather)"},
+    ),
+    "every slice": (
+        graph(X, ("a", conv(3), "x"), ("h", Gather((0,)), "a"), ("i", Gather((2, 1)), "a"), outputs="h i"),
+        {"a": "output of the network"},
+    ),
+    "tied channels that are outputs themselves": (
+        graph(X, ("a", conv(8), "x"), ("g", conv(8, groups=2), "a")),
+        {"a": "", "g": "output of the network"},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BLOCKED)
+def test_the_operation_that_blocks(name: str) -> None:
+    plan, blocked = BLOCKED[name]
+    assert {group: row["blocked"] for group, row in groups(plan).items()} == blocked
+
+
+def test_a_sum_with_the_output_is_one_group() -> None:
+    plan = BLOCKED["a residual into the output"][0]
     assert groups(plan)["a"]["layers"] == ["a", "b", "o"]
+    assert "0 of 1 groups of channels can shrink" in inspect_text(told(plan))
 
 
 def test_tied_channels_leave_in_steps_by_named_operations() -> None:
@@ -191,6 +273,7 @@ def test_the_command(tmp_path: Path) -> None:
         (["-m", "conv", "--input", "1x28x28", "--outputs", "0"], 2, ["at least 1"]),
         (["-m", "none.py:Net", "--input", "1x28x28"], 2, ["none.py"]),
         (["-m", "none.py:Net"], 2, ["--input 3x96x96"]),
+        (["-m", "none.py:Net", "--input", "1x28x28", "--outputs", "5"], 2, ["leave --outputs out"]),
     ],
 )
 def test_wrong_requests(arguments: list[str], code: int, words: list[str]) -> None:

@@ -156,8 +156,44 @@ def test_a_module_of_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
             read(spec, [])
     model = compact(CASES["two inputs and two outputs"].ticket())
     monkeypatch.setattr(pytorch, "import_module", lambda module, inputs: model if len(inputs) == 2 else None)
-    assert read_plan(spec, [(2, 6, 6), (3, 12)], 7) is model.plan  # several inputs; its outputs are its own
+    assert read_plan(spec, [(2, 6, 6), (3, 12)]) is model.plan
+    with pytest.raises(UsageError, match="says itself what it gives: leave --outputs out"):
+        read_plan(spec, [(2, 6, 6), (3, 12)], 7)
     assert read_module(spec, [(2, 6, 6), (3, 12)]) is model
+
+
+@pytest.mark.parametrize(
+    ("forward", "told"),
+    [
+        ("(self, x, y): return self.a(x) + self.a(y)", r"has 2 inputs \(x, y\)"),
+        ("(self, x): y = self.a(x); return y, y.relu()", "has 2 outputs"),
+        ("(self, x, scale=None): return self.a(x)", ""),
+    ],
+)
+def test_a_search_takes_one_input_and_one_output(forward: str, told: str, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    source = "from torch import nn\nclass Net(nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+    (tmp_path / "mine.py").write_text(f"{source}        self.a = nn.Conv2d(2, 3, 3)\n    def forward{forward}\n")
+    spec = f"{tmp_path}/mine.py:Net"
+    if not told:
+        assert len(network_plan(spec, data((2, 6, 6))).inputs) == 1
+        return
+    with pytest.raises(UnsupportedError, match=told) as caught:
+        network_plan(spec, data((2, 6, 6)))
+    assert "a search teaches one with one input and one output; inspect and export take it as it is" in str(
+        caught.value
+    )
+    assert "give a shape" not in str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
+def test_a_traced_module_is_an_error_and_no_crash(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    (tmp_path / "mine.py").write_text(
+        "import torch\nnet = torch.jit.trace(torch.nn.Conv2d(2, 3, 3), torch.zeros(1, 2, 6, 6))"
+    )
+    with pytest.raises(EdgeTicketError, match="no signature found"):
+        network_plan(f"{tmp_path}/mine.py:net", data((2, 6, 6)))
 
 
 def test_named_networks_need_no_torch() -> None:

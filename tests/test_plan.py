@@ -190,6 +190,24 @@ def test_ties_to_what_is_fixed_are_fixed_too() -> None:
     assert [group.tied for group in plan.groups.values()] == [("b",)] * 3
 
 
+def test_what_joined_channels_to_fixed_ones() -> None:
+    """By hand, from either end, whatever the order of a sum's operands."""
+    for operands in ("a x", "x a"):
+        plan = graph((4, 5, 5), ("a", conv(4), "x"), ("s", Add(), operands), ("b", conv(4), "s"), ("t", Add(), "s b"))
+        assert {name: group.by for name, group in plan.groups.items()} == {"x": ("s", "t")}
+    for operands in ("s c", "c s"):
+        rows = (
+            ("a", conv(6), "x"),
+            ("b", conv(6), "a"),
+            ("s", Add(), "b a"),
+            ("c", conv(6), "s"),
+            ("t", Add(), operands),
+        )
+        assert {name: group.by for name, group in graph((4, 5, 5), *rows).groups.items()} == {"x": (), "a": ("t", "s")}
+    free = CASES["residual"].plan.groups
+    assert {group.by for group in free.values()} == {()}
+
+
 def test_slices_a_shuffle_and_a_grouped_convolution_by_hand() -> None:
     """stem is channels 2 to 13, b 14 to 19, group 20 to 31; the shuffle alternates the first half of stem and b."""
     plan = CASES["slices, shuffle and grouped"].plan

@@ -39,6 +39,10 @@ def command(
     """
     about = {name: options.pop(name) for name in ("inputs", "source", "layout")}
     given = {name: value for name, value in options.items() if value is not None}
+    if is_module(network) and given.get("weights", "fp32") != "fp32":
+        raise UsageError(f"{network}: its weights are trained floats, which have no shorter form: leave --weights out")
+    if is_module(network) and given.get("precision") == "int8" and not about["source"]:
+        raise UsageError(f"{network}: int8 needs the ranges of its activations: give data as it reads them, -d")
     done = export(_opened(network, **about), format, output, overwrite=overwrite, align=align, **given)
     show(done, output_format)
 

@@ -24,7 +24,7 @@ from edgeticket.settings import Settings
 @setting("--density", DENSITY, type=str)
 @setting("--edges", EDGES, type=str)
 @setting("--keep", "Fraction of channels that stay.")
-@setting("--align", "Kept widths are multiples of this, and at least this.")
+@setting("--align", "Kept widths are multiples of this, and at least this; channels that nothing reads leave as well.")
 @setting("--seed", "Of the random network, in [0, 2^64), and of the search.")
 @setting("--epochs", "Passes over the training examples.")
 @setting("--batch", "Examples a step.")

@@ -116,8 +116,10 @@ def _require(parts: Mapping[str, Part], arrays: Arrays) -> None:
     needed = {"classification": ("train",), "anomaly": ("select", "certify"), "regression": ()}[arrays.task]
     for name in needed:
         counts = np.bincount(parts[name][1], minlength=len(arrays.classes))
-        for empty in np.flatnonzero(counts == 0)[:1]:
+        least = MIN_PART if arrays.task == "anomaly" else 1  # one anomaly alone has no spread
+        for few in np.flatnonzero(counts < least)[:1]:
             raise InsufficientDataError(
-                f"no example of class {empty} ({arrays.classes[empty]}) falls into the part {name}: add more of them to "
+                f"{'only one' if counts[few] else 'no'} example of class {few} ({arrays.classes[few]}) falls into the part "
+                f"{name}: add more of them to "
                 f"{'x_test' if name == 'certify' and arrays.test else 'x_train'}, and in more groups where there are any"
             )

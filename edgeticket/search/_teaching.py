@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -15,6 +14,7 @@ from edgeticket.data import Data
 from edgeticket.datasets.arrays import Part
 from edgeticket.masked import MaskedNet, outputs
 from edgeticket.tasks import Scored, Task
+from edgeticket.ticket import Target
 
 WATCHED = 1000  # examples
 SQUARED_CLIP = 1.0  # norm of the gradient
@@ -22,7 +22,7 @@ SQUARED_CLIP = 1.0  # norm of the gradient
 
 @dataclass(frozen=True)
 class Teaching:
-    """Targets of a regression are learned at deviation 1; `unscale` then makes the outputs what the data have."""
+    """Targets of a regression are learned at mean 0 and deviation 1; the net's `target` is the way back."""
 
     data: Data
 
@@ -35,6 +35,12 @@ class Teaching:
         return F.cross_entropy if self.data.task == "classification" else _squared
 
     @property
+    def target(self) -> Target | None:
+        if self.data.task != "regression":
+            return None
+        return Target(self.data.target_offset, self.data.target_step)
+
+    @property
     def clip(self) -> float:
         """Squared errors have no bound: one outlier of a sensor must not throw the network off (docs/notes.md)."""
         return math.inf if self.data.task == "classification" else SQUARED_CLIP
@@ -45,30 +51,23 @@ class Teaching:
         if self.data.task == "anomaly":
             return self.data.input.apply(x).reshape(len(x), -1)
         if self.data.task == "regression":
-            offset, step = (np.array(v, np.float32) for v in (self.data.target_offset, self.data.target_step))
-            return (y.reshape(len(y), -1) - offset) * step
+            offset, step = np.array([self.data.target_offset, self.data.target_step])
+            return ((y.reshape(len(y), -1) - offset) * step).astype(np.float32)
         return y
 
     def watch(self, net: MaskedNet) -> str:
-        """The headline on some of the select part; nothing for a regression, whose outputs are scaled until the end."""
+        """The headline on some of the select part."""
         every = -(-len(self.data.select[1]) // WATCHED)  # not the first ones: data may lie sorted by class
         raw, y = (values[::every] for values in self.data.select)
-        if self.data.task == "regression" or len(np.unique(y)) < 2:
+        if self.data.task == "anomaly" and len(np.unique(y)) < 2:
             return ""
-        return f"{self.task.word} {self.task.headline(self.score(net, (raw, y))):.3f}"
+        return f"{self.task.headline_word} {self.task.headline(self.score(net, (raw, y))):.3f}"
 
     def score(self, net: MaskedNet, part: Part) -> Scored:
         raw, y = part
         (name,) = net.wide.inputs
         made = outputs(net, raw, {name: self.data.input})[0]
         return Scored(self.task.score(made, self.data.input.apply(raw), y), y)
-
-    def unscale(self, net: MaskedNet) -> None:
-        """Make the outputs of a trained regression the targets in their own units."""
-        if self.data.task == "regression":
-            device = next(net.parameters()).device
-            step, offset = (torch.tensor(v, device=device) for v in (self.data.target_step, self.data.target_offset))
-            net.cell(net.wide.outputs[0]).rescale(1 / step, offset)
 
 
 def _squared(outputs: Tensor, wanted: Tensor) -> Tensor:

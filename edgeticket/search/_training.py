@@ -21,7 +21,7 @@ from edgeticket.plan import Kept
 from edgeticket.ticket import Input
 
 NORM_IMAGES = 20_000
-WATCHED = 1000
+QUICK_NORM_IMAGES = 1000
 LOSS_EVERY = 20  # steps: reading it makes a GPU wait
 SMALL_STEP = 0.05  # scales and biases
 
@@ -123,7 +123,7 @@ def train(job: Job, checkpoint: Checkpoint) -> None:
     for order in _orders(job, run.step):
         run.one_step(x[order], y[order])
         if run.step % run.epoch_steps == 0 and run.step < job.total:
-            recalibrate(net, x[mixed[:WATCHED]], job)  # quick norm statistics: recomputed properly at the end
+            recalibrate(net, x[mixed[:QUICK_NORM_IMAGES]], job)  # quick norm statistics: recomputed properly at the end
             run.watched = job.watch(net)
         try:
             job.report(Progress(job.phase, run.step, job.total, run.loss, run.watched))
