@@ -58,9 +58,8 @@ def _placeholders(program: ExportedProgram, builder: Builder) -> dict[Node, Any]
         spec = specs[node.name]
         if spec.kind != InputKind.USER_INPUT:
             tensor = stored[spec.target]
-            name = first.setdefault(tensor.data_ptr(), own_path(spec.target))
-            own = {name} if spec.kind == InputKind.PARAMETER else set()
-            known[node] = Constant(tensor.detach().cpu(), frozenset(own))
+            name = first.setdefault(tensor.untyped_storage().data_ptr(), own_path(spec.target))
+            known[node] = Constant(tensor.detach().cpu(), frozenset([name]))
             continue
         name = next(names)
         if not node.users:

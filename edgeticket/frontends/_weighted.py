@@ -102,6 +102,7 @@ def _batch_norm(
     ones, zeros = np.ones(len(mean.tensor)), np.zeros(len(mean.tensor))
     gain = _double(weight, ones) / np.sqrt(_double(variance, ones) + epsilon)
     shift = _double(bias, zeros) - _double(mean, zeros) * gain
+    b.claim(node, frozenset().union(*(one.parameters for one in (weight, bias, mean, variance) if one is not None)))
     name = b.tensor(x)
     op = b.layers[name].op if name in b.layers else None
     if isinstance(op, WEIGHTED) and not op.norm and op.activation == "none" and b.sole(name):
@@ -115,6 +116,7 @@ def _batch_norm(
 
 @handles("prelu.default")
 def _prelu(b: Builder, node: Node, x: Value, weight: Any) -> Value:
+    b.claim(node, weight.parameters)
     name = b.add(node, PRelu(), [b.tensor(x)])
     b.slope[name] = np.broadcast_to(weight.tensor.numpy(), b.shapes[name][:1])
     return b.value(node, name)

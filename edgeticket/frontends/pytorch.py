@@ -27,8 +27,10 @@ from edgeticket.frontends._graph import read_graph
 from edgeticket.frontends._source import place_of_error
 from edgeticket.model import Model
 from edgeticket.ops import Shape
+from edgeticket.plan import Plan
 from edgeticket.reference import difference, run_outputs
 
+BATCHES = (BATCH, 1, 3, 17)  # sizes that the check runs the module on; the plan runs on the first, which was traced
 CHECK_TOLERANCE = 1e-4  # of the largest output: the module computes in float32, the plan in float64
 
 
@@ -92,9 +94,10 @@ def import_module(module: nn.Module, inputs: Sequence[Shape], *, check: bool = T
     does not compute what the module computes; UsageError where the module itself fails on these shapes.
     """
     with _undisturbed(module):
-        names = _names(module, len(inputs))
+        named = dict(zip(_names(module, len(inputs)), map(tuple, inputs), strict=True))
+        Plan(named, (), tuple(named))  # sizes that no plan can hold are refused before torch takes memory for them
         _require_float32(module)
-        model = read_graph(_trace(module, inputs), dict(zip(names, map(tuple, inputs), strict=True)))
+        model = read_graph(_trace(module, inputs), named)
         if check:
             _check(module, model)
     return model
@@ -191,24 +194,38 @@ def _run(module: nn.Module, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
 
 
 def _check(module: nn.Module, model: Model) -> None:
-    """Raise UnsupportedError unless both compute the same from random inputs, three in a batch and one alone."""
+    """Raise UnsupportedError unless both compute the same from random inputs, in the batch that was traced, alone, and among others."""
     rng = np.random.default_rng(0)
-    raw = {name: rng.standard_normal((3, *shape)).astype(np.float32) for name, shape in model.plan.inputs.items()}
-    planned = run_outputs(model, raw)
-    for count in (3, 1):
+    sizes = {name: (max(BATCHES), *shape) for name, shape in model.plan.inputs.items()}
+    raw = {name: rng.standard_normal(size).astype(np.float32) for name, size in sizes.items()}
+    planned = run_outputs(model, {name: values[: BATCHES[0]] for name, values in raw.items()})
+    for count in BATCHES:
         try:
             made = _run(module, [values[:count] for values in raw.values()])
         except UsageError as error:
             raise UnsupportedError(f"the network depends on the size of the batch: {error}") from error
         for name, ours, theirs in zip(model.plan.outputs, planned, made, strict=True):
-            if theirs.shape != ours[:count].shape:
-                raise UnsupportedError(
-                    f"output {name} has shape {theirs.shape} for {count} examples, not {ours[:count].shape}: the network "
-                    "depends on the size of the batch: squeeze() and view() need their directions"
-                )
-            off = difference(ours[:count], theirs)
-            if not off <= CHECK_TOLERANCE:
-                raise UnsupportedError(
-                    f"the plan does not compute what the module computes: output {name} of {count} examples differs by "
-                    f"{off:.2g} of the largest, {CHECK_TOLERANCE:.0e} is allowed: please report this network"
-                )
+            _compare(name, count, ours, theirs)
+
+
+def _compare(name: str, count: int, ours: np.ndarray, theirs: np.ndarray) -> None:
+    """Raise UnsupportedError unless output `name` of `count` examples is ours, of which there are the first BATCHES[0]."""
+    if theirs.shape != (count, *ours.shape[1:]):
+        raise UnsupportedError(
+            f"output {name} has shape {theirs.shape} for {count} examples, not {(count, *ours.shape[1:])}: the network "
+            "depends on the size of the batch: squeeze() and view() need their directions"
+        )
+    if not np.isfinite(theirs).all():
+        raise UnsupportedError(f"the module gives NaN or infinity as output {name} of random inputs: check its weights")
+    off = difference(ours[:count], theirs[: len(ours)])
+    if off <= CHECK_TOLERANCE:
+        return
+    if count != BATCHES[0]:
+        raise UnsupportedError(
+            f"output {name} of an example differs by {off:.2g} of the largest in a batch of {count}: the network depends on "
+            "the size of the batch: compute each example alone"
+        )
+    raise UnsupportedError(
+        f"the plan does not compute what the module computes: output {name} differs by {off:.2g} of the largest, "
+        f"{CHECK_TOLERANCE:.0e} is allowed: please report this network"
+    )
