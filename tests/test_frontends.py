@@ -483,13 +483,28 @@ def test_batch_size_matters():
     text = refusal(net(lambda s, x: s.p(x).squeeze(), p=nn.AdaptiveAvgPool2d(1)), IMAGE)
     assert "output p has shape (4,) for 1 examples, not (1, 4)" in text
     assert "depends on the size of the batch: the module fails" in refusal(net(lambda s, x: x.view(2, 3, 4)), FLAT)
-    assert "depends on the size of the batch" in refusal(net(lambda s, x: x.relu() if len(x) < 3 else x.sigmoid()), FLAT)
-    assert "depends on the size of the batch" in refusal(net(lambda s, x: x.relu() if len(x) > 1 else x.sigmoid()), FLAT)
+    assert "depends on the size of the batch" in refusal(
+        net(lambda s, x: x.relu() if len(x) < 3 else x.sigmoid()), FLAT
+    )
+    assert "depends on the size of the batch" in refusal(
+        net(lambda s, x: x.relu() if len(x) > 1 else x.sigmoid()), FLAT
+    )
 
 
 def test_wrong_import_is_caught(monkeypatch):
     monkeypatch.setitem(_operations.HANDLERS, "aten.relu.default", _operations.HANDLERS["aten.silu.default"])
     assert "the plan does not compute what the module computes: output activation" in refusal(nn.ReLU(), FLAT)
+
+
+def test_wrong_import_is_caught_behind_a_gamma_of_zero(monkeypatch):
+    """Residual branches often start at 0: the check must look at what they would do."""
+    module = net(lambda s, x: x + s.n(s.c(x).tanh()), c=nn.Conv2d(4, 4, 1), n=nn.BatchNorm2d(4))
+    module.n.weight.data.zero_()
+    kept = module.n.weight.clone()
+    import_module(module, [IMAGE])
+    monkeypatch.setitem(_operations.HANDLERS, "aten.tanh.default", _operations.HANDLERS["aten.silu.default"])
+    assert "the plan does not compute what the module computes" in refusal(module, IMAGE)
+    assert torch.equal(module.n.weight, kept)
 
 
 def test_nothing_is_disturbed(capfd):
