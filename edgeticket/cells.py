@@ -1,12 +1,7 @@
-"""The trainable layers: scores choose which frozen random signs stay, by straight-through estimation.
-
-Edge-popup (Ramanujan et al., CVPR 2020, arXiv 1911.13299): the forward pass keeps the k highest scores of every filter, the
-backward pass gives every score the gradient that its weight would get. With learned signs, |score| chooses and its sign
-flips the seed's (signed supermasks, Koster et al., ICLR 2022).
-"""
+"""The trainable layers: weights (edgeticket/weights.py) with their norm and activation."""
 
 from collections.abc import Mapping
-from math import prod, sqrt
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -15,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edgeticket.ops import ConvTranspose, Layer, Linear, Shape, Weighted, leak
-from edgeticket.settings import rounded
+from edgeticket.weights import LearnedWeight, MaskedWeight
 
 ACTIVATIONS = {
     "none": lambda x: x,
@@ -37,114 +32,6 @@ def activate(kind: str, x: Tensor) -> Tensor:
     return ACTIVATIONS[kind](x) if slope is None else F.leaky_relu(x, slope)
 
 
-class _KeepTop(torch.autograd.Function):
-    """1 (times the score's sign, if signed) for the k largest of each row, 0 elsewhere; the gradient passes straight through."""
-
-    @staticmethod
-    def forward(ctx: Any, score: Tensor, k: int, signed: bool) -> Tensor:
-        flat = score.flatten(1)
-        size = flat.abs() if signed else flat
-        kept = torch.zeros_like(flat).scatter_(1, size.topk(k, dim=1, sorted=False).indices, 1.0)
-        return (kept * flat.sign() if signed else kept).view_as(score)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        return grads[0], None, None
-
-
-def keep_top(score: np.ndarray, k: int) -> np.ndarray:
-    """bool like `score`: the k highest of each row; of equals, those with the lowest index."""
-    flat = score.reshape(len(score), -1)
-    mask = np.zeros(flat.shape, bool)
-    np.put_along_axis(mask, np.argsort(-flat, axis=1, kind="stable")[:, :k], True, axis=1)
-    return mask.reshape(score.shape)
-
-
-class MaskedWeight(nn.Module):
-    """[filters, edges, inputs, *kernel] frozen signs with a score each. `column_axis`: the inputs' axis in its tensors."""
-
-    column_axis = 2
-    signs: Tensor
-    repeats: Tensor
-
-    def __init__(self, signs: np.ndarray, density: float, signed: bool, generator: torch.Generator) -> None:
-        super().__init__()
-        self.density, self.signed = density, signed
-        self.register_buffer("signs", torch.from_numpy(signs.astype(np.float32)))
-        self.register_buffer("repeats", torch.from_numpy(_repeats(signs)))
-        start = torch.rand(signs.shape, generator=generator) * (0.1 / sqrt(prod(signs.shape[1:])))
-        self.score = nn.Parameter(start)
-        self.frozen: Tensor | None = None
-
-    @property
-    def k(self) -> int:
-        """Weights that each filter keeps."""
-        return max(1, rounded(self.density * prod(self.score.shape[1:])))
-
-    def unit(self) -> Tensor:
-        """What an integer weight of 1 stands for, per filter: Kaiming's magnitude for k inputs."""
-        return torch.full((len(self.score),), sqrt(2 / self.k))
-
-    def ranked(self) -> Tensor:
-        """Scores by which edges compete.
-
-        Edges of one connection with equal signs get equal gradients and would be kept or left together. So the second of
-        them must win by one standard deviation of the filter's scores, the third by two: the connection's score then says
-        how large its weight is (seed signs only), as the nested thresholds of multicoated supermasks do (Okoshi et al., ICML 2022).
-        """
-        if self.score.shape[1] == 1 or self.signed:
-            return self.score
-        spread = self.score.detach().flatten(1).std(1).view(-1, *[1] * (self.score.dim() - 1))
-        return self.score - spread * self.repeats
-
-    def forward(self) -> Tensor:
-        kept = _KeepTop.apply(self.ranked(), self.k, self.signed) if self.frozen is None else self.frozen
-        return (self.signs * kept).sum(1) * sqrt(2 / self.k)
-
-    def choose(self) -> tuple[np.ndarray, np.ndarray]:
-        """Final mask and flips, bool like the scores; the forward pass uses exactly these from now on."""
-        score = self.ranked().detach().cpu().numpy()
-        mask = keep_top(np.abs(score) if self.signed else score, self.k)
-        flips = mask & (score < 0) if self.signed else np.zeros_like(mask)
-        self.frozen = torch.from_numpy(mask * np.where(flips, -1.0, 1.0).astype(np.float32)).to(self.score.device)
-        return mask, flips
-
-
-def _repeats(signs: np.ndarray) -> np.ndarray:
-    """float32 like `signs`: how many earlier edges of the same connection have the same sign."""
-    earlier = [(signs[:, :edge] == signs[:, edge : edge + 1]).sum(1) for edge in range(signs.shape[1])]
-    return np.stack(earlier, 1).astype(np.float32)
-
-
-class LearnedWeight(nn.Module):
-    """Ordinary weights [filters, inputs, *kernel], rounded to int8 per filter in every forward pass if `rounded`."""
-
-    column_axis = 1
-
-    def __init__(self, shape: tuple[int, ...], rounded: bool, generator: torch.Generator) -> None:
-        super().__init__()
-        bound = 1 / sqrt(prod(shape[1:]))
-        self.weight = nn.Parameter((torch.rand(shape, generator=generator) * 2 - 1) * bound)
-        self.rounded = rounded
-
-    def unit(self) -> Tensor:
-        """What an integer weight of 1 stands for, per filter: the largest weight is 127 of it. 1 for float weights."""
-        if not self.rounded:
-            return torch.ones(len(self.weight))
-        return self.weight.detach().abs().flatten(1).amax(1).clamp_min(1e-8) / 127
-
-    def forward(self) -> Tensor:
-        if not self.rounded:
-            return self.weight
-        unit = self.unit().view(-1, *[1] * (self.weight.dim() - 1))
-        return self.weight + ((self.weight / unit).round() * unit - self.weight).detach()
-
-    def codes(self) -> np.ndarray:
-        """int8 weights, in units of `unit`."""
-        unit = self.unit().view(-1, *[1] * (self.weight.dim() - 1))
-        return (self.weight.detach() / unit).round().to(torch.int8).cpu().numpy()
-
-
 class Cell(nn.Module):
     """A Conv, ConvTranspose or Linear with its norm (or bias) and activation."""
 
@@ -155,9 +42,13 @@ class Cell(nn.Module):
         # A masked layer is always normalised while it is searched: both fold into one scale and one bias per filter.
         self.norm = Norm(layer.op.out) if layer.op.norm or isinstance(weight, MaskedWeight) else None
         self.bias = None if self.norm else nn.Parameter(torch.zeros(layer.op.out))
+        self.weight_seconds = 0.0  # spent on making weights of scores, so far
 
     def forward(self, x: Tensor) -> Tensor:
-        y = _multiply(self.op, x, self.weight())
+        start = perf_counter()
+        weight = self.weight()
+        self.weight_seconds += perf_counter() - start
+        y = _multiply(self.op, x, weight)
         if self.norm is not None:
             y = self.norm(y)
         elif self.bias is not None:
@@ -208,10 +99,11 @@ def narrow(module: nn.Module, rows: Tensor, columns: Tensor | None, momentum: Ma
         return values if axis is None or columns is None else values.index_select(axis, columns)
 
     for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
-        tensor.data, tensor.grad = part(tensor.data), None
         state = momentum.get(tensor, {})
-        if state.get("momentum_buffer") is not None:
-            state["momentum_buffer"] = part(state["momentum_buffer"])
+        for name, value in state.items():
+            if isinstance(value, Tensor) and value.shape == tensor.shape:
+                state[name] = part(value)
+        tensor.data, tensor.grad = part(tensor.data), None
 
 
 def _gradient(parameter: nn.Parameter) -> Tensor:

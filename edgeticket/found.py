@@ -1,7 +1,7 @@
 """What a search gives: a ticket, and what it and its controls reached on the certify set."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from edgeticket.describe import describe
@@ -12,7 +12,10 @@ from edgeticket.ticket import Ticket
 
 @dataclass(frozen=True)
 class Result:
-    """One trained network on two parts. `seconds` is CPU time, all threads and resumed processes together."""
+    """One trained network on two parts. `seconds` is CPU time, all threads and resumed processes together.
+
+    `profile`: shares of its steps' time by what they went to, as search/_training.py counts them.
+    """
 
     name: str
     task: Task
@@ -21,6 +24,7 @@ class Result:
     purity: str
     widths: dict[str, int]
     seconds: float
+    profile: Mapping[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -30,6 +34,7 @@ class Result:
             "purity": self.purity,
             "widths": self.widths,
             "cpu_seconds": self.seconds,
+            "profile": dict(self.profile),
         }
 
 

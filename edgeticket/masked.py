@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edgeticket.cells import Cell, LearnedWeight, MaskedWeight, Norm, Slope, activate, narrow, torch_pad
+from edgeticket.cells import Cell, Norm, Slope, activate, narrow, torch_pad
 from edgeticket.model import Raw, Signs
 from edgeticket.ops import (
     Activation,
@@ -36,6 +36,7 @@ from edgeticket.ops import Norm as NormOp
 from edgeticket.plan import Kept, Plan
 from edgeticket.reference import feed
 from edgeticket.ticket import Input, Target, Ticket
+from edgeticket.weights import LearnedWeight, MaskedWeight
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class Choices:
     learned: frozenset[str]
     signed: bool = False
     floating: bool = False
+    weight: type[MaskedWeight] = MaskedWeight  # of the layers under a mask
 
 
 class MaskedNet(nn.Module):
@@ -75,7 +77,7 @@ class MaskedNet(nn.Module):
         everything = np.ones((filters, self.choices.edges[layer.name], inputs, *kernel), bool)
         index = self.wide.layers.index(layer)
         signs = Signs(self.seed, index, everything, np.arange(filters), np.arange(inputs)).edge_signs()
-        return MaskedWeight(signs, self.choices.density[layer.name], self.choices.signed, generator)
+        return self.choices.weight(signs, self.choices.density[layer.name], self.choices.signed, generator)
 
     @property
     def plan(self) -> Plan:

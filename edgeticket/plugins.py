@@ -33,7 +33,7 @@ KINDS = {
     "architectures": Kind("architecture", "edgeticket.architectures", "", ("plan",)),
     "exporters": Kind("exporter", "exporters", "to_", ("SUFFIX", "export")),
     "targets": Kind("target", "edgeticket.targets", "on_", ("FORMATS", "missing", "measure")),
-    "search": Kind("search method", "edgeticket.search", "", ("search",)),
+    "search": Kind("search method", "edgeticket.search", "", ("WEIGHT", "search")),
 }
 
 

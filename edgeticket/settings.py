@@ -31,7 +31,8 @@ class Settings:
     batch: int = 128
     learn: str = "stem,head"  # or "none", "depthwise", layer names
     signs: str = "seed"  # or "learned"
-    method: str = "edge_popup"
+    method: str = "subset_sum"
+    teacher: str = ""  # a network that is trained in float first, and advises
     score_step: float = 0.5
     weight_step: float = 0.5
     float_step: float = 0.5  # a float network's best of 0.1 to 2 here; the usual 0.1 would flatter the ticket

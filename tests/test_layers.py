@@ -37,6 +37,7 @@ LAYERS = {
     "edgeticket.tasks": 4,
     "edgeticket.runtime": 3,
     "edgeticket.frontends": 4,
+    "edgeticket.weights": 4,
     "edgeticket.cells": 4,
     "edgeticket.masked": 4,
     "edgeticket.calibration": 4,
@@ -50,6 +51,7 @@ LAYERS = {
     "edgeticket.bench": 5,
     "edgeticket.found": 5,
     "edgeticket.network": 5,
+    "edgeticket.session": 6,
     "edgeticket.find": 6,
     "edgeticket.config": 6,
     "edgeticket.verify": 6,
@@ -66,6 +68,9 @@ LAYERS = {
 # Neighbours in one layer, each with its reason: the first reads the second, never the other way round.
 NEIGHBOURS = {
     ("edgeticket.masked", "edgeticket.cells"): "a network is made of cells",
+    ("edgeticket.find", "edgeticket.session"): "a search and its controls are one session",
+    ("edgeticket.masked", "edgeticket.weights"): "and says what their weights are",
+    ("edgeticket.cells", "edgeticket.weights"): "a cell multiplies with weights",
     ("edgeticket.coupling", "edgeticket.ops"): "channels are coupled by operations",
     ("edgeticket.plan", "edgeticket.ops"): "a plan is made of operations",
     ("edgeticket.plan", "edgeticket.coupling"): "and knows its coupled channels",
@@ -81,7 +86,7 @@ NEIGHBOURS = {
 }
 
 MAY_IMPORT = {
-    "torch": ("edgeticket.cells", "edgeticket.masked", "edgeticket.search", "edgeticket.frontends"),
+    "torch": ("edgeticket.weights", "edgeticket.cells", "edgeticket.masked", "edgeticket.search", "edgeticket.frontends"),
     "onnx": ("exporters", "edgeticket.targets", "edgeticket.export", "edgeticket.verify", "edgeticket.frontends"),
     "onnxruntime": ("exporters", "edgeticket.targets", "edgeticket.export", "edgeticket.verify", "edgeticket.runtime"),
     "click": ("edgeticket.cli",),

@@ -32,6 +32,7 @@ from edgeticket.settings import Settings
 @click.option("--pure", is_flag=True, help="The same as --learn none: masks, scales and biases only.")
 @setting("--signs", "Keep the seed's signs, or learn flips.", type=click.Choice(["seed", "learned"]))
 @setting("--method", "Search method, or the path to a .py file.")
+@setting("--teacher", "A network (as for -m) that is first trained in float, and then advises; its cost is shown.")
 @setting("--score-step", "Step size of the scores.")
 @setting("--weight-step", "Step size of learned layers.")
 @setting("--float-step", "Step size of --float-control.")

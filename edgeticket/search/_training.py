@@ -13,12 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edgeticket.cells import LearnedWeight, MaskedWeight, Norm
+from edgeticket.cells import Norm
 from edgeticket.errors import EdgeTicketError
 from edgeticket.files import write_atomic
 from edgeticket.masked import MaskedNet, prepare
 from edgeticket.plan import Kept
 from edgeticket.ticket import Input
+from edgeticket.weights import LearnedWeight, MaskedWeight
 
 NORM_IMAGES = 20_000
 QUICK_NORM_IMAGES = 1000
@@ -35,6 +36,18 @@ class Progress:
     steps: int
     loss: float
     watched: str
+
+
+def nesterov(groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+    """SGD with Nesterov's momentum 0.9."""
+    return torch.optim.SGD(groups, lr=0.1, momentum=0.9, nesterov=True)
+
+
+def backpropagate(net: MaskedNet, loss: Callable[[], Tensor], step: int) -> Tensor:
+    """Fill every parameter's gradient; returns the loss."""
+    value = loss()
+    value.backward()
+    return value
 
 
 @dataclass
@@ -58,12 +71,43 @@ class Job:
     # what a search method decides:
     steps_by_kind: dict[str, float] = field(default_factory=dict)  # step size of "score" and "weight" tensors
     weight_decay: dict[str, float] = field(default_factory=dict)
+    optimizer: Callable[[list[dict[str, Any]]], torch.optim.Optimizer] = field(default=nesterov)
+    penalty: Callable[[MaskedNet], Tensor] | None = None  # added to the loss
+    gradients: Callable[[MaskedNet, Callable[[], Tensor], int], Tensor] = field(default=backpropagate)
+    after_step: Callable[[MaskedNet, int], None] | None = None  # given the steps done; random only by (seed, step)
+    # what `find` decides, whatever the method:
     shrink_at: dict[int, Callable[[MaskedNet, np.ndarray], Kept]] = field(default_factory=dict)
     seconds: float = 0.0  # CPU time of earlier processes, where this one resumed
+    profile: dict[str, float] = field(default_factory=dict)  # see `_profile`; empty where nothing was left to do
 
     @property
     def total(self) -> int:
         return self.epochs * (len(self.train[0]) // self.batch)
+
+
+def _profile(seconds: dict[str, float], weights: float) -> dict[str, float]:
+    """Shares of the wall time of this process's steps.
+
+    data: batches and their conversion; weights: scores to weights; forward without that; backward; update: optimizer and the
+    method's own; other: norm statistics, watching and saving between epochs.
+    """
+    if not seconds.get("forward"):
+        return {}
+    seconds = seconds | {"weights": weights, "forward": seconds["forward"] - weights}
+    return {word: spent / sum(seconds.values()) for word, spent in seconds.items()}
+
+
+class Clock:
+    """Wall seconds of a process by what they went to, each lap from the one before."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self.last = time.perf_counter()
+
+    def lap(self, word: str) -> None:
+        now = time.perf_counter()
+        self.seconds[word] = self.seconds.get(word, 0.0) + now - self.last
+        self.last = now
 
 
 class Checkpoint:
@@ -121,7 +165,10 @@ def train(job: Job, checkpoint: Checkpoint) -> None:
     x, y = (torch.from_numpy(values).to(job.device) for values in job.train)
     mixed = _order(job, job.epochs)  # of what norm statistics are taken: data may lie sorted by class
     for order in _orders(job, run.step):
-        run.one_step(x[order], y[order])
+        run.clock.lap("other")
+        batch = x[order], y[order]
+        run.clock.lap("data")
+        run.one_step(*batch)
         if run.step % run.epoch_steps == 0 and run.step < job.total:
             recalibrate(net, x[mixed[:QUICK_NORM_IMAGES]], job)  # quick norm statistics: recomputed properly at the end
             run.watched = job.watch(net)
@@ -131,6 +178,8 @@ def train(job: Job, checkpoint: Checkpoint) -> None:
             checkpoint.put(job.phase, run.state, True)
             raise
         checkpoint.put(job.phase, run.state, run.step == job.total)
+    run.clock.lap("other")
+    job.profile = _profile(run.clock.seconds, sum(net.cell(name).weight_seconds for name in net.names))
     recalibrate(net, x[mixed[:NORM_IMAGES]], job)
     net.eval()
 
@@ -138,12 +187,13 @@ def train(job: Job, checkpoint: Checkpoint) -> None:
 class _Run:
     """Where a training is: everything that a checkpoint holds."""
 
-    def __init__(self, job: Job, optimizer: torch.optim.SGD, importance: np.ndarray) -> None:
+    def __init__(self, job: Job, optimizer: torch.optim.Optimizer, importance: np.ndarray) -> None:
         self.job, self.optimizer, self.importance = job, optimizer, importance
         self.step, self.loss = 0, math.nan
         self.watched = ""
         self.epoch_steps = job.total // job.epochs
         self.start = time.process_time()
+        self.clock = Clock()
 
     def one_step(self, x: Tensor, y: Tensor) -> None:
         job, net = self.job, self.job.net
@@ -153,21 +203,34 @@ class _Run:
         for group in self.optimizer.param_groups:
             group["lr"] = group["base"] * 0.5 * (1 + math.cos(math.pi * self.step / job.total))
         net.train()
-        loss = job.loss(net(prepare(x, job.input)), y)
         self.optimizer.zero_grad()
-        loss.backward()
+        loss = job.gradients(net, lambda: self.loss_of(x, y), self.step)
+        self.clock.lap("backward")
         if math.isfinite(job.clip):
             nn.utils.clip_grad_norm_(net.parameters(), job.clip)
         if job.shrink_at and self.step < max(job.shrink_at):
             _add_importance(net, self.importance)
         self.optimizer.step()
         self.step += 1
+        if job.after_step:
+            job.after_step(net, self.step)
+        self.clock.lap("update")
         if self.step % LOSS_EVERY == 1 or self.step == job.total:
             self.loss = float(loss.detach())
             if not math.isfinite(self.loss):
                 raise EdgeTicketError(
                     f"{job.phase}: the loss became {self.loss} at step {self.step}: try smaller step sizes"
                 )
+
+    def loss_of(self, x: Tensor, y: Tensor) -> Tensor:
+        job = self.job
+        inputs = prepare(x, job.input)
+        self.clock.lap("data")
+        loss = job.loss(job.net(inputs), y)
+        if job.penalty:
+            loss = loss + job.penalty(job.net)
+        self.clock.lap("forward")
+        return loss
 
     def state(self) -> dict[str, Any]:
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
@@ -177,7 +240,7 @@ class _Run:
             "seconds": self.job.seconds + time.process_time() - self.start,
             "kept": {name: torch.from_numpy(kept.copy()) for name, kept in self.job.net.kept.items()},
             "net": {name: tensor.clone() for name, tensor in self.job.net.state_dict().items()},
-            "momentum": [self.optimizer.state.get(p, {}).get("momentum_buffer") for p in parameters],
+            "momentum": [dict(self.optimizer.state.get(p, {})) for p in parameters],
             "importance": torch.from_numpy(self.importance.copy()),
         }
 
@@ -187,24 +250,26 @@ class _Run:
         net.load_state_dict(state["net"])
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         for parameter, momentum in zip(parameters, state["momentum"], strict=True):
-            if momentum is not None:
-                self.optimizer.state[parameter]["momentum_buffer"] = momentum.to(parameter.device)
+            self.optimizer.state[parameter] = {
+                name: value.to(parameter.device) if isinstance(value, Tensor) and value.dim() else value
+                for name, value in momentum.items()
+            }
         self.importance[:] = state["importance"].numpy()
         self.step, self.watched, self.job.seconds = state["step"], state["watched"], state["seconds"]
 
 
-def _optimizer(job: Job) -> torch.optim.SGD:
+def _optimizer(job: Job) -> torch.optim.Optimizer:
     kinds: dict[str, list[nn.Parameter]] = {"score": [], "weight": [], "small": []}
     for module in job.net.modules():
-        kind = {MaskedWeight: "score", LearnedWeight: "weight"}.get(type(module), "small")
-        kinds[kind] += module.parameters(recurse=False)
+        masked, learned = isinstance(module, MaskedWeight), isinstance(module, LearnedWeight)
+        kinds["score" if masked else "weight" if learned else "small"] += module.parameters(recurse=False)
     steps, decay = {**job.steps_by_kind, "small": SMALL_STEP}, {**job.weight_decay, "small": 0.0}
     groups = [
         {"params": parameters, "lr": steps[kind], "base": steps[kind], "weight_decay": decay[kind]}
         for kind, parameters in kinds.items()
         if parameters
     ]
-    return torch.optim.SGD(groups, lr=0.1, momentum=0.9, nesterov=True)
+    return job.optimizer(groups)
 
 
 def _orders(job: Job, done: int) -> Iterator[Tensor]:

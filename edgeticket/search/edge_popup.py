@@ -1,52 +1,57 @@
-"""Edge-popup (Ramanujan et al., CVPR 2020, arXiv 1911.13299) with exactly k weights per filter and physical compaction.
+"""Edge-popup (Ramanujan et al., CVPR 2020, arXiv 1911.13299): the edges with the highest scores stay, straight-through.
 
-Differs from the paper: k per filter instead of per layer (the fixed-size subset sums of Natale et al., arXiv 2410.14754),
-raw scores instead of their magnitude, learned scale and bias per channel, a far larger step (0.1 is too small for nets of
-this size), and channels that leave for good after about 5 % of the steps, ranked by the gradient of a gate on each.
+The forward pass keeps the k highest scores of every filter, the backward pass gives every score the gradient that its weight
+would get. Differs from the paper: k per filter instead of per layer (the fixed-size subset sums of Natale et al., arXiv
+2410.14754), raw scores instead of their magnitude, learned scale and bias per channel, and a larger step (docs/notes.md).
+With learned signs, |score| chooses and its sign flips the seed's (signed supermasks, Koster et al., ICLR 2022).
 """
 
-from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from edgeticket.masked import MaskedNet
-from edgeticket.plan import Kept
 from edgeticket.search._training import Checkpoint, Job, train
-from edgeticket.settings import Settings, rounded
+from edgeticket.settings import Settings
+from edgeticket.weights import MaskedWeight, keep_top
 
-SHRINK_AT = (0.05, 0.0625, 0.075)  # of the steps; the width falls by the same factor each time
 DECAY = 1e-4
 SIGNED_DECAY = 2e-3  # a learned sign changes when its score crosses 0: decay keeps that within reach
 
 
+class EdgePopup(MaskedWeight):
+    """A score per edge, like `signs`."""
+
+    def integers(self) -> Tensor:
+        return (self.signs * KeepTop.apply(self.score, self.k, self.signed)).sum(1)
+
+    def chosen(self) -> np.ndarray:
+        score = self.score.detach().cpu().numpy()
+        mask = keep_top(np.abs(score) if self.signed else score, self.k)
+        return (mask * np.where(self.signed & (score < 0), -1, 1)).astype(np.int8)
+
+
+class KeepTop(torch.autograd.Function):
+    """1 (times the score's sign, if signed) for the k largest of each row, 0 elsewhere; the gradient passes straight through."""
+
+    @staticmethod
+    def forward(ctx: Any, score: Tensor, k: int, signed: bool) -> Tensor:
+        flat = score.flatten(1)
+        size = flat.abs() if signed else flat
+        kept = torch.zeros_like(flat).scatter_(1, size.topk(k, dim=1, sorted=False).indices, 1.0)
+        return (kept * flat.sign() if signed else kept).view_as(score)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        return grads[0], None, None
+
+
+WEIGHT = EdgePopup
+
+
 def search(job: Job, settings: Settings, checkpoint: Checkpoint) -> None:
-    """Train the scores of `job.net` in place, narrowing it to `settings.keep` on the way."""
+    """Train the scores of `job.net` in place."""
     job.steps_by_kind = {"score": settings.score_step, "weight": settings.weight_step}
     job.weight_decay = {"score": SIGNED_DECAY if settings.signs == "learned" else DECAY, "weight": DECAY}
-    if settings.keep < 1:
-        job.shrink_at = _schedule(job, settings)
     train(job, checkpoint)
-
-
-def _schedule(job: Job, settings: Settings) -> dict[int, Callable[[MaskedNet, np.ndarray], Kept]]:
-    final, units = settings.targets(job.net.wide), settings.units(job.net.wide)
-
-    def narrower(share: float) -> Callable[[MaskedNet, np.ndarray], Kept]:
-        return lambda net, importance: _keep_best(net, importance, final, share, units)
-
-    count, last = len(SHRINK_AT), job.total - 1
-    return {min(max(1, round(at * job.total)), last): narrower((i + 1) / count) for i, at in enumerate(SHRINK_AT)}
-
-
-def _keep_best(
-    net: MaskedNet, importance: np.ndarray, final: dict[str, int], share: float, units: dict[str, int]
-) -> Kept:
-    """Each group's most important channels, the width `share` of the way (on a log scale) from the wide to the final one."""
-    kept = {}
-    for name, old in net.kept.items():
-        size, target, unit = len(old), final[name], units[name]
-        width = target if share == 1 else max(target, rounded(size * (target / size) ** share / unit) * unit)
-        score = np.where(old, importance[net.wide.groups[name].ids], -1.0)
-        kept[name] = np.zeros(size, bool)
-        kept[name][np.argsort(-score, kind="stable")[: min(width, int(old.sum()))]] = True
-    return net.wide.fill(kept, net.kept)

@@ -1,0 +1,201 @@
+"""One search after another under the same conditions: tickets, float networks, teachers. What `find` and its controls share."""
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeticket import __version__
+from edgeticket.calibration import calibrated
+from edgeticket.compact import compact, remove_dead
+from edgeticket.data import Data
+from edgeticket.errors import InsufficientDataError, UsageError
+from edgeticket.found import Result
+from edgeticket.masked import Choices, MaskedNet, outputs
+from edgeticket.model import Float, Model
+from edgeticket.plan import Plan
+from edgeticket.plugins import blame, load
+from edgeticket.reference import require_equal, run
+from edgeticket.search._shrink import schedule
+from edgeticket.search._teaching import Teaching
+from edgeticket.search._training import Checkpoint, Job, Progress, train, use_device
+from edgeticket.settings import Settings
+from edgeticket.ticket import Ticket
+from edgeticket.weights import MaskedWeight
+
+LOG = logging.getLogger("edgeticket.find")
+PROOF_IMAGES = 256
+FLOAT = "trained float32"  # its purity
+
+
+class Session:
+    """What all networks of one `find` share."""
+
+    def __init__(
+        self, plan: Plan, data: Data, settings: Settings, path: Path | None, report: Callable[[Progress], None]
+    ) -> None:
+        self.data, self.settings, self.report, self.teaching = data, settings, report, Teaching(data)
+        self.inputs = {next(iter(plan.inputs)): data.input}
+        use_device(settings.device, settings.threads)
+        self.checkpoint = Checkpoint(path, _key(plan, data, settings))
+        if path is not None and path.exists():
+            self.checkpoint.load()
+
+    def job(self, phase: str, plan: Plan, choices: Choices) -> Job:
+        data, s = self.data, self.settings
+        if len(data.train[0]) < s.batch:
+            raise InsufficientDataError(
+                f"{len(data.train[0])} training examples do not fill one batch of {s.batch}: lower --batch"
+            )
+        net = MaskedNet(plan, s.seed, choices)
+        net.target = self.teaching.target
+        LOG.info(
+            "%s: %s weights, %d examples, %d epochs",
+            phase,
+            f"{sum(plan.weights().values()):,}",
+            len(data.train[0]),
+            s.epochs,
+        )
+        return Job(
+            phase=phase,
+            net=net,
+            train=(data.train[0], self.teaching.wanted()),
+            loss=self.teaching.loss,
+            watch=self.teaching.watch,
+            clip=self.teaching.clip,
+            input=data.input,
+            seed=s.seed,
+            epochs=s.epochs,
+            batch=s.batch,
+            device=s.device,
+            report=self.report,
+        )
+
+    def ticket(self, phase: str, plan: Plan, settings: Settings) -> tuple[Ticket, Result, float]:
+        edges, final = settings.edge_counts(plan), settings.final(plan)
+        method = load("search", settings.method)
+        learned, signed = settings.learned(final), settings.signs == "learned"
+        choices = Choices(settings.densities(final), edges, learned, signed, weight=method.WEIGHT)
+        with blame("search", settings.method):
+            job = self.job(phase, plan, choices)
+            job.shrink_at = schedule(job, settings)
+            start = time.process_time()
+            method.search(job, settings, self.checkpoint)
+        ticket = self._finish(job, edges, settings)
+        seconds = job.seconds + time.process_time() - start
+        model = compact(ticket)
+        proof = self.data.select[0][:PROOF_IMAGES]
+        difference = require_equal(
+            f"{phase}: masked torch network against the numpy reference of the compacted one",
+            outputs(job.net, proof, self.inputs)[0],
+            run(model, proof),
+        )
+        result = self._result(phase, job, ticket.narrow, ticket.purity, seconds)
+        if self.teaching.task.thresholds:
+            alarm = result.to_json()["threshold"]
+            ticket = replace(ticket, provenance={**ticket.provenance, "alarm_above": alarm})
+        return ticket, result, difference
+
+    def teacher(self, plan: Plan) -> Result:
+        """Train a float network of its own shape; whatever is trained from now on is advised by it."""
+        if self.data.task != "classification":
+            raise UsageError(
+                f"--teacher advises on classes, but {self.data.name} is a {self.data.task} task: leave it out"
+            )
+        job, seconds = self._float_job("teacher", plan)
+        result = self._result("teacher", job, plan, FLOAT, seconds)
+        self.teaching = replace(self.teaching, advice=outputs(job.net, self.data.train[0], self.inputs)[0])
+        return result
+
+    def _float_job(self, phase: str, plan: Plan) -> tuple[Job, float]:
+        """A trained float network, and its CPU seconds."""
+        job = self.job(phase, plan, Choices({}, {}, frozenset(), floating=True))
+        job.steps_by_kind, job.weight_decay = {"weight": self.settings.float_step}, {"weight": 5e-4}
+        start = time.process_time()
+        train(job, self.checkpoint)
+        return job, job.seconds + time.process_time() - start
+
+    def floating(self, name: str, plan: Plan) -> tuple[Model, Result]:
+        """An ordinary network, trained in float32 for the same steps."""
+        job, seconds = self._float_job(f"{name} control", plan)
+        weights = {name: Float(job.net.cell(name).weight().detach().cpu().numpy()) for name in job.net.names}
+        scale, bias, slope = job.net.folded()
+        model = Model(plan, weights, scale, bias, self.inputs, {}, self.data.task, slope, self.teaching.target)
+        return calibrated(model, self.data), self._result(name, job, plan, FLOAT, seconds)
+
+    def _result(self, name: str, job: Job, plan: Plan, purity: str, seconds: float) -> Result:
+        certify, select = (self.teaching.score(job.net, part) for part in (self.data.certify, self.data.select))
+        return Result(name, self.teaching.task, certify, select, purity, plan.widths(), seconds, job.profile)
+
+    def _finish(self, job: Job, edges: dict[str, int], settings: Settings) -> Ticket:
+        """Fold, freeze, drop what is dead, calibrate."""
+        net = job.net
+        masks, flips, learned = {}, {}, {}
+        for name in net.names:
+            weight = net.cell(name).weight
+            if isinstance(weight, MaskedWeight):
+                masks[name], flip = weight.choose()
+                if weight.signed:
+                    flips[name] = flip
+            else:
+                learned[name] = weight.codes()
+        scale, bias, slope = net.folded()
+        ticket = Ticket(
+            plan=net.wide,
+            seed=settings.seed,
+            edges={name: n for name, n in edges.items() if name not in learned},
+            kept=net.kept,
+            masks=masks,
+            flips=flips,
+            learned=learned,
+            scale=scale,
+            bias=bias,
+            inputs=self.inputs,
+            quant={},
+            task=self.data.task,
+            purity=settings.purity(settings.final(net.wide)),
+            provenance=_provenance(self.data, settings),
+            slope=slope,
+            target=self.teaching.target,
+        )
+        alive = remove_dead(ticket)
+        LOG.info(
+            "dead channels removed: %s",
+            {name: int((kept & ~alive.kept[name]).sum()) for name, kept in net.kept.items()},
+        )
+        ticket = alive
+        return replace(ticket, quant=calibrated(compact(ticket), self.data).quant)
+
+
+def _provenance(data: Data, settings: Settings) -> dict[str, Any]:
+    """What a ticket says of its making: nothing that does not decide its bytes, and no paths."""
+    choices = settings.words()
+    del choices["float_step"]
+    for choice in ("method", "teacher"):
+        path, py, more = choices[choice].partition(".py")
+        if py:
+            digest = hashlib.sha256(Path(path + py).read_bytes()).hexdigest()
+            choices[choice] = f"{Path(path).name}{py}{more} sha256 {digest}"
+    return {
+        "edgeticket": __version__,
+        "torch": version("torch"),
+        "numpy": np.__version__,
+        "data": data.name,
+        "data_digest": data.digest,
+        "training_examples": len(data.train[0]),
+        "settings": choices,
+    }
+
+
+def _key(plan: Plan, data: Data, settings: Settings) -> str:
+    """What must be the same for a checkpoint to be gone on from."""
+    made_by = _provenance(data, settings)
+    text = json.dumps([plan.to_json(), made_by, settings.float_step], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
