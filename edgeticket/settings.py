@@ -9,21 +9,29 @@ from typing import Any
 import numpy as np
 
 from edgeticket.errors import UsageError
+from edgeticket.ops import Layer
 from edgeticket.plan import Plan
 from edgeticket.ticket import MAX_EDGES
 
 LEARNED_SHARE = 0.05  # of the plan's weights that stem and head together may be
 SMALL_FAN_IN, SMALL_DENSITY = 32, 0.5
+# What `auto` means (docs/evidence.md): random edges of a connection, and how many of them stay on average.
+AUTO_EDGES, AUTO_SMALL_EDGES = 3, 8
+AUTO_KEPT, AUTO_SMALL_KEPT = 0.5, 2.0
 
 
 @dataclass(frozen=True)
 class Settings:
-    """`density` = kept weights of a filter / (fan-in x edges). Raises UsageError for values out of range."""
+    """`density` = kept edges of a filter / (fan-in x edges). Raises UsageError for values out of range.
+
+    None is `auto`: of layers with a fan-in of at least 32, 3 edges a connection of which half a one stays on average; of others
+    8, of which two stay; one edge where signs are learned.
+    """
 
     seed: int = 0
-    density: float = 0.5
+    density: float | None = None
     layer_density: Mapping[str, float] = field(default_factory=dict)
-    edges: int = 1
+    edges: int | None = None
     layer_edges: Mapping[str, int] = field(default_factory=dict)
     keep: float = 1.0
     align: int = 8
@@ -42,9 +50,11 @@ class Settings:
     def __post_init__(self) -> None:
         checks = {
             "--seed is from 0 to 2^64 - 1": 0 <= self.seed < 1 << 64,
-            "--density is above 0 and at most 1": all(0 < d <= 1 for d in (self.density, *self.layer_density.values())),
+            "--density is above 0 and at most 1": all(
+                d is None or 0 < d <= 1 for d in (self.density, *self.layer_density.values())
+            ),
             f"--edges is from 1 to {MAX_EDGES}": all(
-                1 <= n <= MAX_EDGES for n in (self.edges, *self.layer_edges.values())
+                n is None or 1 <= n <= MAX_EDGES for n in (self.edges, *self.layer_edges.values())
             ),
             "--keep is above 0 and at most 1": 0 < self.keep <= 1,
             "--align is at least 1": self.align >= 1,
@@ -63,17 +73,17 @@ class Settings:
 
     @staticmethod
     def parse(*, density: Any, edges: Any, pure: bool = False, **given: Any) -> "Settings":
-        """From the words of a command line: `density` is "0.1" or "0.1,conv1=0.5", `edges` "1" or "1,conv1=4"; or numbers."""
+        """From the words of a command line: `density` is "auto", "0.1" or "0.1,conv1=0.5", `edges` alike."""
         densities, counts = _by_layer("--density", str(density), float), _by_layer("--edges", str(edges), int)
         if pure and given.get("learn", Settings.learn) not in (Settings.learn, "none"):
             raise UsageError("--pure and --learn contradict each other: leave one of them out")
         if pure:
             given["learn"] = "none"
         return Settings(
-            density=densities.pop("", Settings.density),
+            density=densities.pop("", None),
             layer_density=densities,
-            edges=int(counts.pop("", Settings.edges)),
-            layer_edges={name: int(count) for name, count in counts.items()},
+            edges=counts.pop("", None),
+            layer_edges=counts,
             **given,
         )
 
@@ -81,6 +91,7 @@ class Settings:
         """What `parse` makes these settings of."""
         given = asdict(self)
         for name in ("density", "edges"):
+            given[name] = "auto" if given[name] is None else given[name]
             layers = given.pop(f"layer_{name}").items()
             if layers:
                 given[name] = ",".join([str(given[name]), *(f"{layer}={value}" for layer, value in layers)])
@@ -89,17 +100,29 @@ class Settings:
     def edge_counts(self, plan: Plan) -> dict[str, int]:
         """Random edges per connection of every weighted layer."""
         _require_layers("--edges", set(self.layer_edges), plan)
-        return {name: self.layer_edges.get(name, self.edges) for name in plan.weights()}
+        return {
+            layer.name: self.layer_edges.get(layer.name, self._edges(_fan_in(plan, layer))) for layer in plan.weighted()
+        }
+
+    def _edges(self, fan_in: int) -> int:
+        if self.edges is not None:
+            return self.edges
+        return 1 if self.signs == "learned" else AUTO_SMALL_EDGES if fan_in < SMALL_FAN_IN else AUTO_EDGES
 
     def densities(self, plan: Plan) -> dict[str, float]:
-        """Density of every weighted layer; filters with few inputs keep at least half of them unless set by name."""
+        """Density of every weighted layer; filters with few edges keep at least half of them unless set by name."""
         _require_layers("--density", set(self.layer_density), plan)
-        edges, result = self.edge_counts(plan), {}
-        for layer in plan.weighted():
-            fan_in = edges[layer.name] * prod(plan.weight_shape(layer)[1:])
-            small = max(self.density, SMALL_DENSITY) if fan_in < SMALL_FAN_IN else self.density
-            result[layer.name] = self.layer_density.get(layer.name, small)
-        return result
+        edges = self.edge_counts(plan)
+        return {
+            layer.name: self.layer_density.get(layer.name, self._density(_fan_in(plan, layer), edges[layer.name]))
+            for layer in plan.weighted()
+        }
+
+    def _density(self, fan_in: int, edges: int) -> float:
+        if self.density is not None:
+            return max(self.density, SMALL_DENSITY) if fan_in * edges < SMALL_FAN_IN else self.density
+        small = min(max(AUTO_SMALL_KEPT * edges / AUTO_SMALL_EDGES, SMALL_DENSITY), AUTO_SMALL_KEPT)
+        return (small if fan_in < SMALL_FAN_IN else AUTO_KEPT) / edges
 
     def learned(self, plan: Plan) -> frozenset[str]:
         """Layers with int8 weights: stem and head while they are at most 5 % of the weights (the head leaves first).
@@ -157,22 +180,26 @@ class Settings:
         return plan.narrow(plan.fill(first))
 
 
+def _fan_in(plan: Plan, layer: Layer) -> int:
+    return prod(plan.weight_shape(layer)[1:])
+
+
 def rounded(value: float) -> int:
     """To the nearest integer, halves up: 2.5 of 5 weights are 3, where Python's round says 2 and of 7 weights 4."""
     return floor(value + 0.5)
 
 
 def _by_layer(option: str, text: str, number: type) -> dict[str, Any]:
-    """ "0.1,conv1=0.5" -> {"": 0.1, "conv1": 0.5}."""
+    """ "0.1,conv1=0.5" -> {"": 0.1, "conv1": 0.5}; "auto" is None."""
     values = {}
     for part in text.split(","):
         name, _, value = part.rpartition("=")
         if name in values:
             raise UsageError(f"{option} {text}: {name or 'the default'} is set twice; write N or N,LAYER=N")
         try:
-            values[name] = number(value)
+            values[name] = None if value == "auto" else number(value)
         except ValueError:
-            raise UsageError(f"{option} {text}: {value!r} is not a number; write N or N,LAYER=N") from None
+            raise UsageError(f"{option} {text}: {value!r} is not a number; write auto, N or N,LAYER=N") from None
     return values
 
 

@@ -93,7 +93,7 @@ def test_the_resolved_config_has_every_choice_and_is_a_config(whole: tuple[Path,
     folder, _ = whole
     resolved = yaml.safe_load((folder / "config.yaml").read_text())
     assert resolved["find"]["keep"] == 0.5
-    assert resolved["find"]["density"] == 0.5  # a default
+    assert resolved["find"]["density"] == "auto"  # a default
     assert resolved["find"]["control"] is True
     assert set(resolved) == KEYS
     assert read_config(folder / "config.yaml").resolved() == resolved

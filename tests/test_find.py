@@ -165,7 +165,7 @@ def test_purity_and_learned_layers(digits: Data) -> None:
 def test_the_control_differs_in_its_channels_alone(digits: Data) -> None:
     """Layers are learned, and densities chosen, by the final widths on both sides."""
     plan = network_plan("conv:32,64,64", digits)
-    found = find(plan, digits, replace(QUICK, keep=0.25, density=0.1, epochs=1))
+    found = find(plan, digits, replace(QUICK, keep=0.25, density=0.1, edges=1, epochs=1))
     control = found.controls["control"]
     assert control.learned.keys() == found.ticket.learned.keys() == {"conv1"}  # 5 % of 8-16-16 has no room for the head
     kept = [
@@ -353,7 +353,7 @@ def test_killed_at_random_times_resumes_to_the_same_bytes(tmp_path) -> None:
 def test_dead_channels_are_gone(digits: Data) -> None:
     """A pure head at low density leaves channels that nothing reads."""
     plan = network_plan("conv:16,16", digits)
-    ticket = find(plan, digits, replace(QUICK, learn="none", layer_density={"head": 0.07})).ticket
+    ticket = find(plan, digits, replace(QUICK, learn="none", edges=1, layer_density={"head": 0.07})).ticket
     assert ticket.narrow.widths()["conv2"] < 16
     assert ticket.masks["head"].reshape(10, -1).any(0).all()
     assert compact(ticket).plan == ticket.narrow
@@ -662,3 +662,17 @@ def test_the_search_keeps_a_channel_of_every_slice() -> None:
     assert kept["a"].all()
     earlier = _keep_best(net, importance, {"stem": 4, "a": 8}, 1 / 3, {"stem": 2, "a": 8})
     assert np.flatnonzero(earlier["stem"]).tolist() == [*range(8), 9, 10]  # 16 / 4^(1/3) is 10.08
+
+
+def test_auto_gives_small_filters_more_edges(digits: Data) -> None:
+    plan = network_plan("conv:16,32,32", digits)
+    auto = Settings(learn="none")
+    assert auto.edge_counts(plan) == {"conv1": 8, "conv2": 3, "conv3": 3, "head": 3}
+    assert auto.densities(plan) == pytest.approx({"conv1": 2 / 8, "conv2": 0.5 / 3, "conv3": 0.5 / 3, "head": 0.5 / 3})
+    one = Settings(edges=1)
+    assert one.densities(plan) == pytest.approx(dict.fromkeys(plan.weights(), 0.5))
+    assert set(Settings(signs="learned").edge_counts(plan).values()) == {1}
+    assert Settings.parse(**auto.words()) == auto
+    by_name = Settings.parse(density="auto,conv2=0.1", edges="2,conv1=4")
+    assert by_name.edge_counts(plan) == {"conv1": 4, "conv2": 2, "conv3": 2, "head": 2}
+    assert by_name.densities(plan) == pytest.approx({"conv1": 1 / 4, "conv2": 0.1, "conv3": 0.25, "head": 0.25})

@@ -232,7 +232,7 @@ def test_the_estimate_is_close_to_a_tickets_bytes(name: str, density: float) -> 
 
 def test_the_estimate_knows_learned_layers() -> None:
     case = Case(chain((1, 8, 8), conv(16), conv(64), conv(64), GlobalAveragePool(), Linear(10)), keep=1.0, density=0.2)
-    settings = Settings(density=0.2)
+    settings = Settings(density=0.2, edges=1)
     assert settings.learned(case.plan) == {"l0", "l4"} == set(case.ticket().learned)
     packed = sum(packed_bytes(compact(case.ticket())).values())
     assert estimate(case.plan, settings) == pytest.approx(packed, rel=0.02)

@@ -13,8 +13,8 @@ from edgeticket.cli._network import DENSITY, EDGES, LEARN, NETWORK, input_option
 @click.option("-m", "--model", "network", required=True, help=NETWORK)
 @input_option
 @click.option("--outputs", type=int, help="Values that a named network gives.  [default: as published]")
-@setting("--density", DENSITY, type=str)
-@setting("--edges", EDGES, type=str)
+@click.option("--density", default="auto", show_default=True, help=DENSITY)
+@click.option("--edges", default="auto", show_default=True, help=EDGES)
 @setting("--learn", LEARN)
 @setting("--signs", "As for find.", type=click.Choice(["seed", "learned"]))
 @format_option
