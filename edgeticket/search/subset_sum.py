@@ -32,7 +32,8 @@ SIGNED_DECAY = 2e-3  # a weight changes its sign when its score crosses 0: decay
 class SubsetSum(MaskedWeight):
     """One score per connection, [filters, 1, inputs, *kernel]."""
 
-    ease: Tensor
+    near: Tensor
+    far: Tensor
 
     def __init__(self, signs: np.ndarray, density: float, signed: bool, generator: torch.Generator) -> None:
         super().__init__(signs, density, signed, generator)
@@ -40,20 +41,20 @@ class SubsetSum(MaskedWeight):
             (np.ones(signs[:, edge].shape) * edge) if signed else (signs[:, :edge] == signs[:, edge : edge + 1]).sum(1)
             for edge in range(signs.shape[1])
         ]
-        # 1 / (2j - 1) where the edge would be the j-th of its connection: its half of Webster's divisor.
-        self.register_buffer("ease", torch.from_numpy(1 / (2 * np.stack(earlier, 1) + 1)).float())
+        divisor = torch.from_numpy(2 * np.stack(earlier, 1) + 1).float()  # 2j - 1 for the j-th edge of a side: Webster's
+        self.register_buffer("near", self.signs / divisor)
+        self.register_buffer("far", self.signs * divisor)
 
     def first_scores(self, generator: torch.Generator) -> Tensor:
         shape = (len(self.signs), 1, *self.signs.shape[2:])
         return (torch.rand(shape, generator=generator) * 2 - 1) * (0.1 / sqrt(prod(shape[1:])))
 
     def priority(self) -> Tensor:
-        """What edges compete with, like `signs`: those of a connection's wrong side stand behind all others."""
+        """What edges compete with, like `signs`: those of a connection's wrong side, below 0, stand behind all others."""
         score = self.score.detach()
         if self.signed:
-            return score.abs() * self.ease
-        turned = score * self.signs
-        return torch.where(turned > 0, turned * self.ease, turned / self.ease)
+            return score.abs() * self.near.abs()
+        return torch.minimum(score * self.near, score * self.far)
 
     def integers(self) -> Tensor:
         return _Apportioned.apply(self.score, self)
