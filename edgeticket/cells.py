@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edgeticket.ops import ConvTranspose, Layer, Linear, Shape, Weighted, leak
+from edgeticket.rounding import BIAS_BITS, SCALE_BITS, round_parameters
 from edgeticket.weights import LearnedWeight, MaskedWeight
 
 ACTIVATIONS = {
@@ -43,6 +44,7 @@ class Cell(nn.Module):
         self.norm = Norm(layer.op.out) if layer.op.norm or isinstance(weight, MaskedWeight) else None
         self.bias = None if self.norm else nn.Parameter(torch.zeros(layer.op.out))
         self.weight_seconds = 0.0  # spent on making weights of scores, so far
+        self.rounded: tuple[np.ndarray, np.ndarray] | None = None  # scale and bias, once they are final
 
     def forward(self, x: Tensor) -> Tensor:
         start = perf_counter()
@@ -57,12 +59,29 @@ class Cell(nn.Module):
 
     def fold(self) -> tuple[np.ndarray, np.ndarray]:
         """float32 scale of the integer (or float) weights, and bias, per filter."""
+        if self.rounded is not None:
+            return self.rounded
         unit = self.weight.unit().double().cpu().numpy()
         if self.norm is None:
             assert self.bias is not None
             return unit.astype(np.float32), self.bias.detach().cpu().numpy()
         gain, shift = (values.cpu().numpy() for values in self.norm.affine())
         return (gain * unit).astype(np.float32), shift.astype(np.float32)
+
+    def round(self) -> None:
+        """Put scale and bias on their grids for good; the bias makes up for what a rounded scale shifts on average."""
+        scale, bias = self.fold()
+        new, unit = round_parameters(scale, SCALE_BITS), self.weight.unit().cpu().numpy()
+        if self.norm is None:
+            assert isinstance(self.weight, LearnedWeight)
+            codes = torch.from_numpy(self.weight.codes()).to(self.weight.weight)
+            self.weight.weight.data = codes * torch.from_numpy(new).to(codes).view(-1, *[1] * (codes.dim() - 1))
+        else:
+            bias = bias + self.norm.mean.cpu().numpy() * (scale - new) / unit
+        new_bias = round_parameters(bias, BIAS_BITS)
+        some = next(self.parameters())
+        self.unfold(torch.from_numpy(new / unit).to(some), torch.from_numpy(new_bias).to(some))
+        self.rounded = new, new_bias
 
     def unfold(self, gain: Tensor, shift: Tensor) -> None:
         """Inverse of `fold`: make the filters' outputs gain * sums + shift. Without a norm, gain must be 1."""

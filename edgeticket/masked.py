@@ -113,6 +113,11 @@ class MaskedNet(nn.Module):
                 slope[name] = self.slope(name).detach().cpu().numpy()
         return {name: pair[0] for name, pair in pairs.items()}, {name: pair[1] for name, pair in pairs.items()}, slope
 
+    def round(self) -> None:
+        """Put the scale and bias of every weighted layer on the grids that devices store them on."""
+        for name in self.names:
+            self.cell(name).round()
+
     def run_all(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Every tensor."""
         tensors = dict(inputs)

@@ -146,6 +146,7 @@ class Session:
                     flips[name] = flip
             else:
                 learned[name] = weight.codes()
+        net.round()
         scale, bias, slope = net.folded()
         ticket = Ticket(
             plan=net.wide,

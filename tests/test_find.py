@@ -676,3 +676,32 @@ def test_auto_gives_small_filters_more_edges(digits: Data) -> None:
     by_name = Settings.parse(density="auto,conv2=0.1", edges="2,conv1=4")
     assert by_name.edge_counts(plan) == {"conv1": 4, "conv2": 2, "conv3": 2, "head": 2}
     assert by_name.densities(plan) == pytest.approx({"conv1": 1 / 4, "conv2": 0.1, "conv3": 0.25, "head": 0.25})
+
+
+def test_scales_and_biases_take_a_byte_each_and_the_bias_makes_up_for_it(digits: Data) -> None:
+    weight = SubsetSum(np.ones((16, 2, 5, 3, 3), np.int8), 0.3, False, torch.Generator().manual_seed(0))
+    cell = Cell(Layer("c", conv(16, activation="none"), ("x",)), weight)
+    assert cell.norm is not None
+    x = torch.rand(64, 5, 6, 6, generator=torch.Generator().manual_seed(1))
+    weight.choose()
+    sums = torch.nn.functional.conv2d(x, weight(), padding=1).detach()
+    cell.norm.mean, cell.norm.variance = sums.mean((0, 2, 3)), sums.var((0, 2, 3))
+    cell.norm.weight.data = torch.linspace(0.5, 1.5, 16)
+    cell.eval()
+    before = cell(x).detach()
+    cell.round()
+    after, (scale, bias) = cell(x).detach(), cell.fold()
+    for values in (scale, bias):
+        assert len(np.unique(values)) > 4
+        codes = values / (np.abs(values).max() / 127)
+        assert np.allclose(codes, codes.round(), atol=1e-3)
+    assert not torch.equal(after, before)
+    unit = np.abs(bias).max() / 127
+    assert (after - before).mean((0, 2, 3)).abs().max() <= 0.51 * unit  # of the bias alone: the scales' shift is made up for
+    again = conv_by_hand(x, scale, bias, weight)
+    assert torch.allclose(after, again, atol=1e-5)
+
+
+def conv_by_hand(x: torch.Tensor, scale: np.ndarray, bias: np.ndarray, weight: SubsetSum) -> torch.Tensor:
+    sums = torch.nn.functional.conv2d(x, (weight() / weight.unit()[0]).detach(), padding=1)
+    return sums * torch.from_numpy(scale)[:, None, None] + torch.from_numpy(bias)[:, None, None]

@@ -31,6 +31,7 @@ LAYERS = {
     "edgeticket.integer_layer": 3,
     "edgeticket.compact": 3,
     "edgeticket.packet": 3,
+    "edgeticket.rounding": 3,
     "edgeticket.data": 3,
     "edgeticket.guard": 3,
     "edgeticket.plugins": 3,

@@ -41,7 +41,9 @@ class SubsetSum(MaskedWeight):
             (np.ones(signs[:, edge].shape) * edge) if signed else (signs[:, :edge] == signs[:, edge : edge + 1]).sum(1)
             for edge in range(signs.shape[1])
         ]
-        divisor = torch.from_numpy(2 * np.stack(earlier, 1) + 1).float()  # 2j - 1 for the j-th edge of a side: Webster's
+        divisor = torch.from_numpy(
+            2 * np.stack(earlier, 1) + 1
+        ).float()  # 2j - 1 for the j-th edge of a side: Webster's
         self.register_buffer("near", self.signs / divisor)
         self.register_buffer("far", self.signs * divisor)
 
