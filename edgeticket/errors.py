@@ -25,6 +25,12 @@ class UsageError(EdgeTicketError):
     exit_code = 2
 
 
+class BudgetError(EdgeTicketError):
+    """A budget cannot be met, or was not."""
+
+    exit_code = 3
+
+
 class EquivalenceError(EdgeTicketError):
     """A step does not compute what the step before it computes."""
 

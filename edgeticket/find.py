@@ -2,13 +2,17 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from math import prod
 from pathlib import Path
 
 from edgeticket import tasks
+from edgeticket.auto import choose, wanted
+from edgeticket.budget import Budget
+from edgeticket.cost import measure
 from edgeticket.data import Data
-from edgeticket.errors import DataError, UnsupportedError
-from edgeticket.found import Found, Result
+from edgeticket.errors import DataError, UnsupportedError, UsageError
+from edgeticket.found import Found, Result, Trial
 from edgeticket.model import Model
 from edgeticket.network import network_plan
 from edgeticket.ops import Weighted
@@ -16,6 +20,7 @@ from edgeticket.plan import Plan
 from edgeticket.search._training import Progress
 from edgeticket.session import Session
 from edgeticket.settings import Settings
+from edgeticket.spending import Latency, Spending, spending
 from edgeticket.ticket import Ticket
 
 
@@ -24,33 +29,61 @@ def find(
     data: Data,
     settings: Settings,
     *,
+    budget: Budget | None = None,
+    latency: Latency | None = None,
     control: bool = True,
+    uniform_control: bool = False,
     float_control: bool = False,
     checkpoint: str | Path | None = None,
     report: Callable[[Progress], None] = lambda progress: None,
 ) -> Found:
     """Search `plan` for a ticket, then train the controls. Resumes from `checkpoint` when that file exists.
 
-    Raises UnsupportedError for a network that no search can teach, DataError where data and plan do not fit,
-    EquivalenceError when torch and the numpy reference disagree.
+    Under a `budget`, widths are narrowed to it, and density and edges chosen for it where `settings` leave them open;
+    `latency` is what to ask of plans where it has a latency. `control` is a narrow network of the ticket's widths,
+    `uniform_control` one scaled alike everywhere to the budget.
+    Raises UnsupportedError for a network that no search can teach, DataError where data and plan do not fit, BudgetError where
+    no width is narrow enough, EquivalenceError when torch and the numpy reference disagree. A budget that the result misses
+    raises nothing: `Found.verdicts` tell.
     """
     check_plan(plan, data)
-    session = Session(plan, data, settings, Path(checkpoint) if checkpoint else None, report)
+    _check_budget(settings, budget, latency)
+    session = Session(plan, data, settings, budget, Path(checkpoint) if checkpoint else None, report)
     results: list[Result] = []
     controls: dict[str, Ticket | Model] = {}
     if settings.teacher:
         teacher = network_plan(settings.teacher, data)
         check_plan(teacher, data)
         results.append(session.teacher(teacher))
-    ticket, result, difference = session.ticket("ticket", plan, settings)
+    spent: Spending | None = None
+    trials: tuple[Trial, ...] = ()
+    if budget:
+        spend = partial(spending, plan, budget=budget, inputs=session.inputs, latency=latency)
+        if wanted(settings, budget):
+            settings, trials = choose(plan, settings, spend, session.attempt)
+        spent = spend(settings)
+    decided = spent.decided if spent else settings.final(plan)
+    ticket, result, difference = session.ticket("ticket", plan, settings, decided, spent)
     results.insert(0, result)
-    if control and settings.keep < 1:
-        controls["control"], result, _ = session.ticket("control", ticket.narrow, replace(settings, keep=1.0))
+    narrow = {"control": ticket.narrow} if control and (settings.keep < 1 or spent) else {}
+    if spent and uniform_control:
+        narrow["uniform"] = spent.uniform
+    for name, own in narrow.items():
+        controls[name], result, _ = session.ticket(name, own, replace(settings, keep=1.0), decided)
         results.append(result)
     if float_control:
         controls["float"], result = session.floating("float", ticket.narrow)
         results.append(result)
-    return Found(ticket, tuple(results), difference, controls)
+    verdicts = budget.judge(measure(ticket, budget, threads=settings.threads)) if budget else ()
+    expected = spent.judge(ticket.narrow) if spent else ()
+    return Found(ticket, tuple(results), difference, controls, verdicts, expected, trials)
+
+
+def _check_budget(settings: Settings, budget: Budget | None, latency: Latency | None) -> None:
+    if budget and settings.keep < 1:
+        raise UsageError("--keep and --budget both say how wide the result is: leave one of them out")
+    if budget and budget.has("latency_ms") and latency is None:
+        raise UsageError("a budget of latency needs a latency table: see edgeticket.latency")
 
 
 def check_plan(plan: Plan, data: Data) -> None:

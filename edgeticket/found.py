@@ -1,10 +1,12 @@
 """What a search gives: a ticket, and what it and its controls reached on the certify set."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from edgeticket.budget import Verdict, amount
 from edgeticket.describe import describe
+from edgeticket.errors import BudgetError
 from edgeticket.model import Model
 from edgeticket.tasks import Scored, Task
 from edgeticket.ticket import Ticket
@@ -39,6 +41,18 @@ class Result:
 
 
 @dataclass(frozen=True)
+class Trial:
+    """A short search at the widths that fill the budget. `score`: the task's headline on the select part."""
+
+    edges: int
+    density: float
+    share: float
+    widths: dict[str, int]
+    score: float
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Found:
     """A ticket, what it and its controls reached, and how far the masked torch network is from the numpy reference."""
 
@@ -46,6 +60,9 @@ class Found:
     results: tuple[Result, ...]
     difference: float
     controls: Mapping[str, Ticket | Model]
+    verdicts: tuple[Verdict, ...] = ()  # of every term of the budget: what was measured of the ticket
+    expected: tuple[Verdict, ...] = ()  # the same as it was estimated for the search
+    trials: tuple[Trial, ...] = ()  # how density and edges were chosen
 
     def to_json(self) -> dict[str, Any]:
         told = describe(self.ticket)
@@ -58,6 +75,11 @@ class Found:
             "verdict": self.verdict(),
             "torch_against_numpy": self.difference,
             "digest": self.ticket.digest,
+            "budget": [
+                asdict(verdict) | {"met": verdict.met, "expected": guess.value}
+                for verdict, guess in zip(self.verdicts, self.expected, strict=True)
+            ],
+            "trials": [asdict(trial) for trial in self.trials],
         }
 
     def text(self) -> str:
@@ -72,6 +94,14 @@ class Found:
             lines.append(
                 f"{row['name']:8} {task.text(row)}  {row['purity']:16} {shape}  {row['cpu_seconds']:.1f} s CPU"
             )
+        for trial in self.trials:
+            lines.append(
+                f"tried {trial.edges} edges, density {trial.density:.3g}, {'-'.join(map(str, trial.widths.values()))}: "
+                f"{trial.score:.4f} on the select part after {trial.share:.0%} of the steps, {trial.seconds:.1f} s CPU"
+            )
+        for told, guess in zip(self.verdicts, self.expected, strict=True):
+            before = f"; expected {amount(told.term.resource, guess.value, 4)}" if guess.value is not None else ""
+            lines.append(f"budget {told.text()}{before}")
         verdict = self.verdict()
         if verdict:
             lines.append(f"channel search against the narrow control: {verdict}")
@@ -84,6 +114,14 @@ class Found:
             f"masked torch network = numpy reference of the compacted one to {self.difference:.1e} of the largest output"
         )
         return "\n".join(lines)
+
+    def require_budget(self) -> None:
+        """Raise BudgetError unless every term was measured and is met."""
+        missed = [verdict.text() for verdict in self.verdicts if not verdict.met]
+        if missed:
+            raise BudgetError(
+                f"the budget is not met, or not shown to be met: {'; '.join(missed)}; the ticket was written as it is"
+            )
 
     def _unlearned(self) -> str:
         asked = self.ticket.provenance["settings"]["learn"]

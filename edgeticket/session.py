@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from edgeticket import __version__
+from edgeticket.budget import Budget
 from edgeticket.calibration import calibrated
 from edgeticket.compact import compact, remove_dead
 from edgeticket.data import Data
@@ -27,6 +28,7 @@ from edgeticket.search._shrink import schedule
 from edgeticket.search._teaching import Teaching
 from edgeticket.search._training import Checkpoint, Job, Progress, train, use_device
 from edgeticket.settings import Settings
+from edgeticket.spending import Spending
 from edgeticket.ticket import Ticket
 from edgeticket.weights import MaskedWeight
 
@@ -39,12 +41,19 @@ class Session:
     """What all networks of one `find` share."""
 
     def __init__(
-        self, plan: Plan, data: Data, settings: Settings, path: Path | None, report: Callable[[Progress], None]
+        self,
+        plan: Plan,
+        data: Data,
+        settings: Settings,
+        budget: Budget | None,
+        path: Path | None,
+        report: Callable[[Progress], None],
     ) -> None:
         self.data, self.settings, self.report, self.teaching = data, settings, report, Teaching(data)
+        self.budget = {"budget": budget.words()} if budget else {}
         self.inputs = {next(iter(plan.inputs)): data.input}
         use_device(settings.device, settings.threads)
-        self.checkpoint = Checkpoint(path, _key(plan, data, settings))
+        self.checkpoint = Checkpoint(path, _key(plan, data, settings, self.budget))
         if path is not None and path.exists():
             self.checkpoint.load()
 
@@ -78,17 +87,16 @@ class Session:
             report=self.report,
         )
 
-    def ticket(self, phase: str, plan: Plan, settings: Settings) -> tuple[Ticket, Result, float]:
-        edges, final = settings.edge_counts(plan), settings.final(plan)
-        method = load("search", settings.method)
-        learned, signed = settings.learned(final), settings.signs == "learned"
-        choices = Choices(settings.densities(final), edges, learned, signed, weight=method.WEIGHT)
-        with blame("search", settings.method):
-            job = self.job(phase, plan, choices)
-            job.shrink_at = schedule(job, settings)
-            start = time.process_time()
-            method.search(job, settings, self.checkpoint)
-        ticket = self._finish(job, edges, settings)
+    def ticket(
+        self, phase: str, plan: Plan, settings: Settings, decided: Plan, spending: Spending | None = None
+    ) -> tuple[Ticket, Result, float]:
+        """Densities, edges and learned layers are those of `decided`, so that a ticket and its controls have the same.
+
+        Under a budget `spending` says what leaves; without, `settings.keep` does.
+        """
+        start = time.process_time()
+        job = self._searched(phase, plan, settings, decided, spending)
+        ticket = self._finish(job, settings, decided)
         seconds = job.seconds + time.process_time() - start
         model = compact(ticket)
         proof = self.data.select[0][:PROOF_IMAGES]
@@ -102,6 +110,31 @@ class Session:
             alarm = result.to_json()["threshold"]
             ticket = replace(ticket, provenance={**ticket.provenance, "alarm_above": alarm})
         return ticket, result, difference
+
+    def attempt(self, phase: str, plan: Plan, settings: Settings, share: float) -> tuple[float, float]:
+        """The headline on the select part after a share of the steps, and CPU seconds."""
+        start = time.process_time()
+        job = self._searched(phase, plan, settings, plan, None, share)
+        score = self.teaching.task.headline(self.teaching.score(job.net, self.data.select))
+        return score, job.seconds + time.process_time() - start
+
+    def _searched(
+        self, phase: str, plan: Plan, settings: Settings, decided: Plan, spending: Spending | None, share: float = 1.0
+    ) -> Job:
+        method = load("search", settings.method)
+        choices = Choices(
+            settings.densities(decided),
+            settings.edge_counts(decided),
+            settings.learned(decided),
+            settings.signs == "learned",
+            weight=method.WEIGHT,
+        )
+        with blame("search", settings.method):
+            job = self.job(phase, plan, choices)
+            _shorten(job, share)
+            job.shrink_at = schedule(job, settings, *((spending.judge, spending.prepare) if spending else ()))
+            method.search(job, settings, self.checkpoint)
+        return job
 
     def teacher(self, plan: Plan) -> Result:
         """Train a float network of its own shape; whatever is trained from now on is advised by it."""
@@ -134,9 +167,9 @@ class Session:
         certify, select = (self.teaching.score(job.net, part) for part in (self.data.certify, self.data.select))
         return Result(name, self.teaching.task, certify, select, purity, plan.widths(), seconds, job.profile)
 
-    def _finish(self, job: Job, edges: dict[str, int], settings: Settings) -> Ticket:
+    def _finish(self, job: Job, settings: Settings, decided: Plan) -> Ticket:
         """Fold, freeze, drop what is dead, calibrate."""
-        net = job.net
+        net, edges = job.net, job.net.choices.edges
         masks, flips, learned = {}, {}, {}
         for name in net.names:
             weight = net.cell(name).weight
@@ -161,8 +194,8 @@ class Session:
             inputs=self.inputs,
             quant={},
             task=self.data.task,
-            purity=settings.purity(settings.final(net.wide)),
-            provenance=_provenance(self.data, settings),
+            purity=settings.purity(decided),
+            provenance=_provenance(self.data, settings) | self.budget,
             slope=slope,
             target=self.teaching.target,
         )
@@ -195,8 +228,19 @@ def _provenance(data: Data, settings: Settings) -> dict[str, Any]:
     }
 
 
-def _key(plan: Plan, data: Data, settings: Settings) -> str:
+def _shorten(job: Job, share: float) -> None:
+    """Fewer epochs of fewer examples, `share` of the steps in all."""
+    if share == 1:
+        return
+    x, y = job.train
+    epochs = max(1, round(job.epochs * share))
+    examples = max(job.batch, round(len(x) * job.epochs * share / epochs))
+    mixed = np.random.default_rng(job.seed).permutation(len(x))[:examples]  # data may lie sorted by class
+    job.train, job.epochs = (x[mixed], y[mixed]), epochs
+
+
+def _key(plan: Plan, data: Data, settings: Settings, budget: dict[str, str]) -> str:
     """What must be the same for a checkpoint to be gone on from."""
-    made_by = _provenance(data, settings)
+    made_by = _provenance(data, settings) | budget
     text = json.dumps([plan.to_json(), made_by, settings.float_step], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

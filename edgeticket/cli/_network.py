@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
@@ -17,6 +18,10 @@ DENSITY = "Kept edges / (fan-in x edges), above 0 and at most 1, e.g. 0.1 or aut
 EDGES = "Random edges a connection, 1 to 16, e.g. 3 or auto,conv1=4."
 LEARN = (
     "Layers with learned int8 weights: stem, head (while at most 5 % of the weights), depthwise, layer names, or none."
+)
+BUDGET = (
+    "What the result may cost on a device, e.g. latency=2ms@cpu,packet=6K or flash=32K@cortex-m4,ram=20K,"
+    "instructions=2M@cortex-m4; also macs, kept_macs, file. Widths, and density and edges on auto, follow it."
 )
 _SHAPE = re.compile(r"[1-9]\d{0,6}(x[1-9]\d{0,6}){0,2}")
 
@@ -43,3 +48,10 @@ def _shapes(ctx: click.Context, parameter: click.Parameter, texts: tuple[str, ..
         if not _SHAPE.fullmatch(text):
             raise click.BadParameter(f"{text!r} is not a shape: write 9, 1x1024 or 3x96x96, without the batch")
     return [tuple(map(int, text.split("x"))) for text in texts]
+
+
+def latency_table(threads: int) -> Any:
+    """This CPU's, kept among the program's own files of this user."""
+    from edgeticket.latency import Table
+
+    return Table(Path(click.get_app_dir("edgeticket")) / "latency.json", threads)

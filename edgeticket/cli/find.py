@@ -6,9 +6,10 @@ from typing import Any
 
 import click
 
+from edgeticket.budget import Budget
 from edgeticket.cli import format_option
 from edgeticket.cli._bar import bar
-from edgeticket.cli._network import DENSITY, EDGES, LEARN, NETWORK, setting
+from edgeticket.cli._network import BUDGET, DENSITY, EDGES, LEARN, NETWORK, latency_table, setting
 from edgeticket.cli._options import TASK, data_options
 from edgeticket.datasets.forms import LAYOUT_HELP
 from edgeticket.errors import UsageError
@@ -24,6 +25,7 @@ from edgeticket.settings import Settings
 @click.option("--density", default="auto", show_default=True, help=DENSITY)
 @click.option("--edges", default="auto", show_default=True, help=EDGES)
 @setting("--keep", "Fraction of channels that stay.")
+@click.option("--budget", help=BUDGET)
 @setting("--align", "Kept widths are multiples of this, and at least this; channels that nothing reads leave as well.")
 @setting("--seed", "Of the random network, in [0, 2^64), and of the search.")
 @setting("--epochs", "Passes over the training examples.")
@@ -38,7 +40,8 @@ from edgeticket.settings import Settings
 @setting("--float-step", "Step size of --float-control.")
 @setting("--device", "cpu or cuda.")
 @setting("--threads", "Part of the result: the same threads give the same bytes.")
-@click.option("--no-control", is_flag=True, help="With --keep: skip the narrow network that the search must beat.")
+@click.option("--no-control", is_flag=True, help="With --keep or --budget: skip the narrow network to beat.")
+@click.option("--uniform-control", is_flag=True, help="With --budget: also search the network scaled alike everywhere.")
 @click.option("--float-control", is_flag=True, help="Also train an ordinary float network of the same final shape.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The ticket.")
 @click.option("--overwrite", is_flag=True, help="Replace OUTPUT if it exists.")
@@ -50,6 +53,7 @@ def command(
     layout: str,
     task: str,
     images: int | None,
+    budget: str | None,
     output: Path,
     output_format: str,
     **options: Any,
@@ -61,19 +65,22 @@ def command(
 
     check_free(output, options.pop("overwrite"))
     checkpoint = _checkpoint(output, options.pop("resume"))
-    control, float_control = not options.pop("no_control"), options.pop("float_control")
-    settings = Settings.parse(**options)
+    controls = {"control": not options.pop("no_control")}
+    controls |= {name: options.pop(name) for name in ("uniform_control", "float_control")}
+    settings, limits = Settings.parse(**options), Budget.parse(budget) if budget else None
     data = load(source, layout=layout, images=images, task=task)
     plan = network_plan(network, data)
     with bar() as report:
+        table = latency_table(settings.threads) if limits and limits.has("latency_ms") else None
         found = find(
-            plan, data, settings, control=control, float_control=float_control, checkpoint=checkpoint, report=report
+            plan, data, settings, budget=limits, latency=table, checkpoint=checkpoint, report=report, **controls
         )
     found.ticket.write(output)
     checkpoint.unlink(missing_ok=True)
     summary = found.to_json() | {"ticket": str(output), "bytes": output.stat().st_size}
     click.echo(json.dumps(summary) if output_format == "json" else found.text())
     click.echo(f"wrote {output}, {summary['bytes']:,} bytes", err=True)
+    found.require_budget()
 
 
 def _checkpoint(output: Path, resume: bool) -> Path:

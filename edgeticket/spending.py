@@ -1,0 +1,63 @@
+"""A budget, made into what its search needs: what narrower networks would cost, and how wide uniform scaling would leave them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from edgeticket.budget import Budget, Verdict
+from edgeticket.cost import Estimator, PacketEstimate
+from edgeticket.plan import Plan
+from edgeticket.search._shrink import lowest, widths_for
+from edgeticket.settings import Settings
+from edgeticket.ticket import Input
+
+ROUNDS = 4  # widths decide which layers are learned and how dense they are, and these decide widths
+
+
+class Latency(Protocol):
+    """What a network would take on this CPU (edgeticket/latency.py)."""
+
+    def fill(self, plans: Sequence[Plan]) -> Any:
+        """Measure what `predict` will need of these plans."""
+
+    def predict(self, plan: Plan) -> float:
+        """Milliseconds of one inference."""
+
+
+@dataclass(frozen=True)
+class Spending:
+    """`judge`: what a plan would cost beside the budget. `uniform`: the plan scaled alike everywhere until it fits.
+
+    Densities, edges and learned layers are decided on the widths of `decided`: `uniform`, or nearly so where each decides the
+    other.
+    """
+
+    judge: Callable[[Plan], tuple[Verdict, ...]]
+    prepare: Callable[[Sequence[Plan]], None] | None
+    uniform: Plan
+    decided: Plan
+
+
+def spending(
+    plan: Plan, settings: Settings, *, budget: Budget, inputs: Mapping[str, Input], latency: Latency | None
+) -> Spending:
+    """Raises BudgetError where the narrowest form of `plan` exceeds the budget."""
+    uniform = plan
+    for _ in range(ROUNDS):
+        decided, chosen = uniform, _chosen(settings, uniform)
+        packet = (
+            PacketEstimate(plan, *chosen, settings.signs == "learned", inputs) if budget.has("packet_bytes") else None
+        )
+        judge = Estimator(budget, *chosen, packet, latency.predict if latency else None).judge
+        widths = widths_for(plan, judge, settings.units(plan), lowest(settings, plan))
+        first = {name: np.arange(len(plan.groups[name].ids)) < width for name, width in widths.items()}
+        uniform = plan.narrow(plan.fill(first))
+        if _chosen(settings, uniform) == chosen:
+            break
+    return Spending(judge, latency.fill if latency else None, uniform, decided)
+
+
+def _chosen(settings: Settings, plan: Plan) -> tuple[dict[str, float], dict[str, int], frozenset[str]]:
+    return settings.densities(plan), settings.edge_counts(plan), settings.learned(plan)
