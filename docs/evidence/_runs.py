@@ -29,8 +29,14 @@ def run(file: Path, name: str, arguments: str, seed: int) -> None:
     words = f"find {arguments} --seed {seed} -o {ticket} --overwrite --format json"
     command = [sys.executable, "-m", "edgeticket", *words.split(), *resume]
     found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
-    about = describe(read_ticket(ticket))
-    row = {"arguments": arguments, "seed": seed} | {key: about[key] for key in ("inputs", "bytes", "total")}
-    row |= {key: found[key] for key in ("results", "verdict")}
+    row = {"arguments": arguments, "seed": seed} | sizes(ticket)
+    row |= {key: found[key] for key in ("results", "verdict", "budget", "trials")}
     with file.open("a") as stream:
         stream.write(json.dumps(row) + "\n")
+
+
+def sizes(ticket: Path) -> dict[str, Any]:
+    """What a ticket weighs, as packet.py counts today."""
+    about = describe(read_ticket(ticket))
+    learned = sum(layer["kept_macs"] for layer in about["layers"] if layer["kind"] == "int8")
+    return {key: about[key] for key in ("inputs", "bytes", "total")} | {"learned_macs": learned}

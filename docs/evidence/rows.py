@@ -7,7 +7,12 @@ A section's rows share the data; `seeds` of a row that decides are 0 to 4, of ot
 from dataclasses import dataclass
 
 FIVE, THREE, ONE = (0, 1, 2, 3, 4), (0, 1, 2), (0,)
-INT8 = "--learn conv1,conv2,conv3,head"  # every layer learned under int8 rounding: the usual network, quantisation-aware
+INT8 = (
+    "--learn conv1,conv2,conv3,head"  # every layer learned under int8 rounding: the usual network, quantisation-aware
+)
+
+
+SMALL = "-d fashion-mnist --images 10000 --epochs 10"
 
 
 @dataclass(frozen=True)
@@ -16,6 +21,9 @@ class Section:
     common: str
     seeds: tuple[int, ...]
     rows: dict[str, str]  # name -> arguments of `edgeticket find`
+
+    def arguments(self, row: str) -> str:
+        return f"{self.rows[row]} {self.common}".strip()
 
 
 SECTIONS = {
@@ -30,6 +38,48 @@ SECTIONS = {
             "rich": "-m conv:16,32,32 --pure --edges 8 --density 0.25",
             "signs": "-m conv:16,32,32 --signs learned",
             "signs-quarter": "-m conv:16,32,32 --signs learned --density 0.25",
+        },
+    ),
+    "networks": Section(
+        "Other networks and tasks",
+        "",
+        THREE,
+        {
+            "bearing": "-m wave -d synthetic-bearing --epochs 30 --batch 64 --float-control",
+            "bearing-pure": "-m wave -d synthetic-bearing --epochs 30 --batch 64 --pure",
+            "plaid": "-m wave -d plaid --epochs 60 --batch 32 --float-control",
+            "plaid-pure": "-m wave -d plaid --epochs 60 --batch 32 --pure",
+            "shuttle": "-m autoencoder -d shuttle --epochs 10 --float-control",
+            "ds-cnn": f"-m ds-cnn {SMALL} --float-control",
+            "mobilenet": f"-m mobilenet-v1-025 {SMALL} --float-control",
+            "resnet8": f"-m resnet8 {SMALL} --float-control",
+            "resnet8-pure": f"-m resnet8 {SMALL} --pure",
+        },
+    ),
+    "bytes": Section(
+        "At equal bytes",
+        "-d fashion-mnist --images 30000 --epochs 10",
+        THREE,
+        {
+            "ticket-1500": "-m conv:8,16,16 --edges 8 --density 0.1875",
+            "signs-1500": "-m conv:12,24,24 --signs learned --density 0.5",
+            "binary-1500": "-m conv:12,24,24 --signs learned --density 1",
+            "int8-1500": f"-m conv:5,9,9 {INT8}",
+            "ticket-2500": "-m conv:12,24,24 --edges 6 --density 0.125",
+            "binary-2500": "-m conv:16,32,32 --signs learned --density 1",
+            "int8-2500": f"-m conv:7,12,12 {INT8}",
+        },
+    ),
+    "curve": Section(
+        "Bits of a weight against accuracy",
+        "-m conv:16,32,32 -d fashion-mnist --images 15000 --epochs 6 --pure",
+        THREE,
+        {
+            **{f"one-{kept}": f"--edges 1 --density {kept}" for kept in (0.1, 0.25, 0.5)},
+            **{f"two-{kept}": f"--edges 2 --density {kept / 2}" for kept in (0.5, 1)},
+            **{f"three-{kept}": f"--edges 3 --density {kept / 3:.6f}" for kept in (0.25, 0.5, 1)},
+            **{f"eight-{kept}": f"--edges 8 --density {kept / 8}" for kept in (0.5, 1, 2)},
+            "sixteen-4": "--edges 16 --density 0.25",
         },
     ),
 }
