@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edgeticket.ops import ConvTranspose, Layer, Linear, Shape, Weighted, leak
-from edgeticket.rounding import BIAS_BITS, SCALE_BITS, round_parameters
+from edgeticket.rounding import round_parameters
 from edgeticket.weights import LearnedWeight, MaskedWeight
 
 ACTIVATIONS = {
@@ -71,14 +71,14 @@ class Cell(nn.Module):
     def round(self) -> None:
         """Put scale and bias on their grids for good; the bias makes up for what a rounded scale shifts on average."""
         scale, bias = self.fold()
-        new, unit = round_parameters(scale, SCALE_BITS), self.weight.unit().cpu().numpy()
+        new, unit = round_parameters(scale), self.weight.unit().cpu().numpy()
         if self.norm is None:
             assert isinstance(self.weight, LearnedWeight)
             codes = torch.from_numpy(self.weight.codes()).to(self.weight.weight)
             self.weight.weight.data = codes * torch.from_numpy(new).to(codes).view(-1, *[1] * (codes.dim() - 1))
         else:
             bias = bias + self.norm.mean.cpu().numpy() * (scale - new) / unit
-        new_bias = round_parameters(bias, BIAS_BITS)
+        new_bias = round_parameters(bias)
         some = next(self.parameters())
         self.unfold(torch.from_numpy(new / unit).to(some), torch.from_numpy(new_bias).to(some))
         self.rounded = new, new_bias

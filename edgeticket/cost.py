@@ -16,7 +16,7 @@ from edgeticket.model import Int8, Model, Signs, Weights
 from edgeticket.ops import SCALED, WEIGHTED, Layer
 from edgeticket.packet import packed_bytes
 from edgeticket.plan import Plan
-from edgeticket.rounding import BIAS_BITS, SCALE_BITS, round_parameters
+from edgeticket.rounding import round_parameters
 from edgeticket.settings import rounded
 from edgeticket.ticket import Input, Ticket
 
@@ -236,7 +236,9 @@ def _random_model(
             continue
         shape, name = plan.weight_shape(plan[layer.name]), layer.name
         if name in learned:
-            weights[name] = Int8(rng.normal(0, 40, shape).clip(-127, 127).astype(np.int8))
+            values = rng.normal(size=shape)
+            largest = np.abs(values).reshape(len(values), -1).max(1).reshape(-1, *[1] * (values.ndim - 1))
+            weights[name] = Int8(np.round(values / largest * 127).astype(np.int8))
             continue
         rows, columns = wide.rows_columns(layer, kept)
         every = np.ones((shape[0], edges[name], *shape[1:]), bool)
@@ -244,12 +246,9 @@ def _random_model(
         mask = _random_mask(Signs(0, index, every, rows, columns).edge_signs(), k, signed, rng)
         flips = mask & (rng.random(mask.shape) < 0.5) if signed else None
         weights[name] = Signs(0, index, mask, rows, columns, flips)
-    channels = {layer.name: plan.shapes[layer.name][0] for layer in plan.scaled()}
-    scale, bias = (
-        {name: round_parameters(rng.normal(size=count).astype(np.float32), bits) for name, count in channels.items()}
-        for bits in (SCALE_BITS, BIAS_BITS)
-    )
-    return Model(plan, weights, scale, bias, inputs, {})
+    channels = {layer.name: rng.normal(size=plan.shapes[layer.name][0]) for layer in plan.scaled()}
+    parameters = {name: round_parameters(values) for name, values in channels.items()}
+    return Model(plan, weights, parameters, parameters, inputs, {})
 
 
 def _random_mask(signs: np.ndarray, k: int, signed: bool, rng: np.random.Generator) -> np.ndarray:

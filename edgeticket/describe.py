@@ -68,7 +68,7 @@ def _layer(ticket: Ticket, model: Model, layer: Layer) -> dict[str, Any]:
         "density": weights.kept / (after * edges),
         "macs": {"before": before * wide.positions(name), "after": after * narrow.positions(name)},
         "kept_macs": weights.kept * narrow.positions(name),
-        "bytes": sum(layer_bytes(weights).values()),
+        "bytes": sum(layer_bytes(model, name).values()),
     }
 
 

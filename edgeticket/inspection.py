@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from edgeticket.cost import PacketEstimate
 from edgeticket.coupling import Group
-from edgeticket.model import Int8, Model
 from edgeticket.ops import WEIGHTED, Conv, Gather, Layer
-from edgeticket.packet import SEED, equivalents, pack_mask, packed_bytes, raw_bits
+from edgeticket.packet import equivalents
 from edgeticket.plan import Plan
 from edgeticket.settings import Settings
 from edgeticket.text import columns
@@ -49,17 +49,9 @@ def inspect(plan: Plan, settings: Settings) -> dict[str, Any]:
 
 
 def estimate(plan: Plan, settings: Settings) -> int:
-    """Packed bytes of a ticket of the whole plan: its masks are the code of random ones of the same density."""
-    weights = {name: Int8(np.broadcast_to(np.int8(0), plan.weight_shape(plan[name]))) for name in plan.weights()}
-    total = float(sum(packed_bytes(Model(plan, weights, {}, {}, {}, {})).values()))
-    densities, edges, rng = settings.densities(plan), settings.edge_counts(plan), np.random.default_rng(0)
-    masked = set(weights) - settings.learned(plan)
-    for name in sorted(masked):
-        size = plan.weights()[name]
-        bits = rng.random(min(size * edges[name], _SAMPLE)) < densities[name]
-        flips = len(raw_bits(bits[bits])) if settings.signs == "learned" else 0
-        total += (len(pack_mask(bits)) + flips) * size * edges[name] / len(bits) - size
-    return round(total) + (SEED if masked else 0)
+    """Packed bytes of a ticket of the whole plan, about."""
+    chosen = settings.densities(plan), settings.edge_counts(plan), settings.learned(plan)
+    return PacketEstimate(plan, *chosen, settings.signs == "learned")(plan)
 
 
 def _group(plan: Plan, name: str, group: Group) -> dict[str, Any]:

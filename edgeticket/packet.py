@@ -1,118 +1,50 @@
 """How many bytes a device needs beyond its code: ONE count, for tickets and for every competitor.
 
-The encoders are real, so each count is the length of something that decodes again. The plan itself (shapes, operations) is
-code on every side and is not counted.
+The encoders are real (edgeticket/codes.py), so each count is the length of something that decodes again. The plan itself
+(shapes, operations) is code on every side and is not counted.
   seed        8, where any layer takes its signs from it
   kept ids    a bitmap per channel group up to its last kept channel; nothing where the first channels are the kept ones
-  masks       per layer one byte, then gaps in Rice code or raw bits, whichever is shorter
-  flips       one bit per kept weight of a layer whose signs were learned
-  int8        one byte a weight                       float32       four bytes a weight
-  per filter  integer layers 7 (int16 multiplier, uint8 shift, int32 bias), float layers 4 (bias; the scale is folded);
-              per channel of a Norm 7 or 8, of a PRelu 4
+  masks       the shortest of raw bits, gaps in Rice code, and range-coded sums of each connection's kept edges
+  flips       one bit per kept weight of a layer whose signs were learned, unless its sums hold the sides already
+  int8        the shorter of one byte a weight and a range code
+  float32     four bytes a weight
+  per filter  integer networks: scale and bias, one byte each on their grids (edgeticket/rounding.py), else four; float networks:
+              four of bias, eight of a Norm; slopes of a PRelu four
   quantise    integer networks 5 per tensor (float32 scale, uint8 zero point)
   input       float32 offset per channel, float32 step, one per channel where they differ: a device feeds raw values;
               of a regression, both for each target too
-
-Rice code: R. F. Rice, "Some practical universal noiseless coding techniques", JPL 79-22, 1979.
+What integer kernels multiply and add with (edgeticket/integer.py) follows from scale, bias and quantisation: a device, or the
+export for it, works it out once.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
-from edgeticket.errors import TicketError
+from edgeticket.codes import MOST_SYMBOLS, pack_int8, pack_mask, pack_parameters, pack_sums, raw_bits, room, sums_of
 from edgeticket.model import Float, Int8, Model, Signs, Weights
-from edgeticket.ops import Norm, PRelu
+from edgeticket.ops import SCALED, Norm, PRelu
 from edgeticket.plan import Plan
 from edgeticket.ticket import Input
 
 SEED = 8
-PER_FILTER_INTEGER = 2 + 1 + 4
-PER_FILTER_FLOAT = 4
-PER_NORM_FLOAT = 4 + 4
-PER_SLOPE = 4
 PER_TENSOR = 4 + 1
+PER_FLOAT = 4
 PARTS = ("seed", "input", "quantise", "kept ids", "masks", "flips", "int8", "float32", "per filter")
-_RAW = 255
-_PARAMETERS = 24  # gaps are below 2^23 in any layer of at least one kept weight in 8 million
-
-
-def raw_bits(bits: np.ndarray) -> bytes:
-    """One bit each, in C order, first bit lowest in the byte."""
-    return np.packbits(bits.reshape(-1), bitorder="little").tobytes()
-
-
-def rice(bits: np.ndarray) -> bytes:
-    """The distances between set bits, the last one to the end: quotient in unary, remainder in the parameter's bits.
-
-    The first byte is the parameter, the one that gives the shortest code.
-    """
-    flat = bits.reshape(-1)
-    gaps = np.diff(np.concatenate([[-1], np.flatnonzero(flat), [flat.size]])) - 1
-    parameter = int(np.argmin([(gaps >> k).sum() + len(gaps) * (1 + k) for k in range(_PARAMETERS)]))
-    quotients = gaps >> parameter
-    ends = np.cumsum(quotients + 1 + parameter)
-    stops = ends - 1 - parameter
-    code = np.ones(int(ends[-1]), bool)
-    code[stops] = False
-    for i in range(parameter):
-        code[stops + 1 + i] = gaps >> i & 1
-    return bytes([parameter]) + raw_bits(code)
-
-
-def unrice(code: bytes, size: int) -> np.ndarray:
-    """bool [size], the inverse of `rice`. Raises TicketError where `code` is not one of `size` bits."""
-    bits = np.zeros(size, bool)
-    if not code or code[0] >= _PARAMETERS:
-        raise TicketError("mask: no Rice parameter: fetch the packet again")
-    parameter, stream = code[0], np.unpackbits(np.frombuffer(code, np.uint8, offset=1), bitorder="little").tobytes()
-    position, at = -1, 0
-    while position < size:
-        stop = stream.find(0, at)
-        at_next = stop + 1 + parameter
-        if stop < 0 or at_next > len(stream):
-            raise TicketError("mask: the code is cut short: fetch the packet again")
-        remainder = sum(stream[stop + 1 + i] << i for i in range(parameter))
-        position += 1 + ((stop - at) << parameter) + remainder
-        at = at_next
-        if position < size:
-            bits[position] = True
-    if position > size or len(stream) - at > 7 or any(stream[at:]):
-        raise TicketError(f"mask: the code is not one of {size} bits: fetch the packet again")
-    return bits
-
-
-def pack_mask(bits: np.ndarray) -> bytes:
-    """The shorter of Rice code and raw bits, told apart by the first byte."""
-    coded, plain = rice(bits), bytes([_RAW]) + raw_bits(bits)
-    return coded if len(coded) < len(plain) else plain
-
-
-def unpack_mask(code: bytes, size: int) -> np.ndarray:
-    """bool [size], the inverse of `pack_mask`. Raises TicketError."""
-    if code[:1] != bytes([_RAW]):
-        return unrice(code, size)
-    bits = np.unpackbits(np.frombuffer(code, np.uint8, offset=1), bitorder="little").astype(bool)
-    if len(code) - 1 != (size + 7) // 8 or bits[size:].any():
-        raise TicketError(f"mask: not {size} bits: fetch the packet again")
-    return bits[:size]
 
 
 def packed_bytes(model: Model) -> dict[str, int]:
     """Bytes by part (the names in PARTS), everything a device needs beyond code."""
     weights = model.weights
     total = dict.fromkeys(PARTS, 0)
-    for layer in weights.values():
-        for part, count in layer_bytes(layer).items():
+    for own in model.plan.layers:
+        for part, count in layer_bytes(model, own.name).items():
             total[part] += count
     if any(isinstance(layer, Signs) for layer in weights.values()):
         total["seed"] = SEED
-    integer = not all(isinstance(layer, Float) for layer in weights.values())
-    if integer:
+    if _integer(model):
         total["quantise"] = PER_TENSOR * len(model.plan.shapes)
-    for own in model.plan.layers:
-        each = {Norm: PER_FILTER_INTEGER if integer else PER_NORM_FLOAT, PRelu: PER_SLOPE}.get(type(own.op), 0)
-        total["per filter"] += each * model.plan.shapes[own.name][0]
     for name, (channels, *_) in model.plan.inputs.items():
         steps = 1 if name not in model.inputs or model.inputs[name].one_step else channels
         total["input"] += 4 * channels + 4 * steps
@@ -122,35 +54,60 @@ def packed_bytes(model: Model) -> dict[str, int]:
     return total
 
 
-def layer_bytes(weights: Weights) -> dict[str, int]:
-    """Bytes by part of one layer: weights and what each filter needs. Seed, kept ids and quantisation belong to no layer."""
-    if isinstance(weights, Signs):
-        parts = {"masks": len(pack_mask(weights.mask)), "per filter": PER_FILTER_INTEGER * len(weights.mask)}
-        if weights.flips is not None:
-            parts["flips"] = len(raw_bits(weights.flips[weights.mask]))
+def layer_bytes(model: Model, name: str) -> dict[str, int]:
+    """Bytes by part of one layer. Seed, kept ids, input and quantisation belong to no layer."""
+    parts = _weight_bytes(model.weights[name]) if name in model.weights else {}
+    op, channels = model.plan[name].op, model.plan.shapes[name][0]
+    if isinstance(op, PRelu):
+        return {"per filter": PER_FLOAT * channels}
+    if not isinstance(op, SCALED):
         return parts
-    filters, size = len(weights.values), weights.values.size
+    if _integer(model):
+        on_grid = np.zeros(channels, np.float32)  # what a network without values would store
+        pair = [values.get(name, on_grid) for values in (model.scale, model.bias)]
+        return parts | {"per filter": sum(len(pack_parameters(values)) for values in pair)}
+    return parts | {"per filter": (2 if isinstance(op, Norm) else 1) * PER_FLOAT * channels}
+
+
+def _integer(model: Model) -> bool:
+    return not all(isinstance(layer, Float) for layer in model.weights.values())
+
+
+def _weight_bytes(weights: Weights) -> dict[str, int]:
     if isinstance(weights, Int8):
-        return {"int8": size, "per filter": PER_FILTER_INTEGER * filters}
-    return {"float32": 4 * size, "per filter": PER_FILTER_FLOAT * filters}
+        return {"int8": len(pack_int8(weights.values))}
+    if isinstance(weights, Float):
+        return {"float32": 4 * weights.values.size}
+    parts = {"masks": len(pack_mask(weights.mask))}
+    if weights.flips is not None:
+        parts["flips"] = len(raw_bits(weights.flips[weights.mask]))
+    coded = _sums(weights)
+    return {"masks": len(coded)} if coded and len(coded) < sum(parts.values()) else parts
+
+
+def _sums(weights: Signs) -> bytes | None:
+    """A range code, where the mask is one that sums of edges tell, and not too large."""
+    if weights.mask.size > MOST_SYMBOLS:
+        return None
+    signs = replace(weights, flips=None).edge_signs()
+    values = sums_of(weights.mask, weights.flips, signs)
+    return None if values is None else pack_sums(values.reshape(-1), *room(signs, weights.flips is not None))
 
 
 def equivalents(plan: Plan, inputs: Mapping[str, Input] | None = None) -> dict[str, int]:
-    """Bytes of an ordinary network of this plan: all float32, and all plain int8. Counted by `packed_bytes`.
+    """Bytes of an ordinary network of this plan: all float32, and all int8 at a byte a weight. Counted by `packed_bytes`.
 
     It reads the same `inputs`; none: with one step for all channels.
     """
-    sizes = (ordinary_bytes(plan, kind, dtype, inputs) for kind, dtype in ((Float, np.float32), (Int8, np.int8)))
-    return dict(zip(("fp32", "int8"), sizes, strict=True))
-
-
-def ordinary_bytes(
-    plan: Plan, kind: Callable[[np.ndarray], Float | Int8], dtype: type, inputs: Mapping[str, Input] | None = None
-) -> int:
-    """Bytes of `plan` with trained weights of one kind; takes no memory for them."""
-    shapes = {layer.name: plan.weight_shape(layer) for layer in plan.weighted()}
-    weights = {name: kind(np.broadcast_to(dtype(0), shape)) for name, shape in shapes.items()}
-    return sum(packed_bytes(Model(plan, weights, {}, {}, inputs or {}, {})).values())
+    count, sizes = sum(plan.weights().values()), {}
+    no_weights: dict[str, tuple[Weights, int]] = {
+        "fp32": (Float(np.zeros(0, np.float32)), 4),
+        "int8": (Int8(np.zeros(0, np.int8)), 1),
+    }
+    for word, (none, each) in no_weights.items():
+        weights = dict.fromkeys(plan.weights(), none)
+        sizes[word] = sum(packed_bytes(Model(plan, weights, {}, {}, inputs or {}, {})).values()) + each * count
+    return sizes
 
 
 def _kept_ids(model: Model) -> dict[str, int]:

@@ -1,19 +1,40 @@
-"""Per-channel parameters on a grid, so that a device keeps one or two bytes of each (edgeticket/packet.py)."""
+"""Per-channel parameters on a grid, so that a device keeps one byte of each (edgeticket/codes.py).
+
+A unit has so few bits that code * unit is exact in float32: the values themselves show what grid they are on.
+"""
+
+from math import frexp, ldexp
 
 import numpy as np
 
-SCALE_BITS, BIAS_BITS = 8, 8
+TOP = 127  # the largest code; the largest value has it
+_UNIT_BITS = 17  # 7 bits of a code and these are float32's 24
 
 
-def round_parameters(values: np.ndarray, bits: int) -> np.ndarray:
-    """float32 [n], each the nearest of code * unit, |code| < 2^(bits - 1), with one unit for all: the largest has the largest code.
+def round_parameters(values: np.ndarray) -> np.ndarray:
+    """float32 [n], each the nearest of code * unit, with one unit for all. What is on such a grid stays as it is.
 
     A value other than 0 does not become 0: a scale of 0 would cut its channel off.
     """
-    top = 2 ** (bits - 1) - 1
-    unit = np.float32(np.abs(values).max(initial=0) / top)
-    if not unit > np.finfo(np.float32).tiny:
-        return values.astype(np.float32)
+    largest = float(np.abs(values).max(initial=0))
+    if not largest > np.finfo(np.float32).tiny * TOP:
+        return np.zeros(len(values), np.float32)
+    mantissa, exponent = frexp(largest / TOP)
+    unit = ldexp(np.ceil(ldexp(mantissa, _UNIT_BITS)), exponent - _UNIT_BITS)
     codes = np.round(values / unit)
-    codes = np.where(codes == 0, np.sign(values), codes).astype(np.float32)
-    return codes * unit
+    return (np.where(codes == 0, np.sign(values), codes) * unit).astype(np.float32)
+
+
+def grid_unit(values: np.ndarray) -> float | None:
+    """A unit of which all values are multiples, 0 where all are 0, None where there is none.
+
+    The largest value may have left with its channel, so that the largest code is any up to 127.
+    """
+    largest = float(np.abs(values).max(initial=0))
+    if largest == 0:
+        return 0.0
+    for code in range(TOP, 0, -1):
+        unit = largest / code
+        if ldexp(frexp(unit)[0], _UNIT_BITS).is_integer() and (np.round(values / unit) * unit == values).all():
+            return unit
+    return None

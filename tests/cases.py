@@ -36,6 +36,7 @@ from edgeticket.ops import (
 )
 from edgeticket.plan import Plan
 from edgeticket.reference import run_all
+from edgeticket.rounding import round_parameters
 from edgeticket.ticket import Input, Quant, Ticket
 
 
@@ -115,8 +116,8 @@ def random_ticket(case: Case) -> Ticket:
         masks=masks,
         flips=flips,
         learned=integers,
-        scale=scale,
-        bias=bias,
+        scale={name: round_parameters(values) for name, values in scale.items()},
+        bias={name: round_parameters(values) for name, values in bias.items()},
         inputs={name: _input(case, shape[0]) for name, shape in plan.inputs.items()},
         quant={},
         task="classification",

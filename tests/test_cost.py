@@ -152,7 +152,7 @@ def test_packets_are_as_long_as_estimated(settings: Settings) -> None:
     guess = PacketEstimate(RESNET8, *choices, signed)
     for share in (1, 3, 6):
         model = cost._random_model(RESNET8, *choices, signed, share, {})
-        assert guess(model.plan) == pytest.approx(sum(packed_bytes(model).values()), rel=0.01)
+        assert guess(model.plan) == pytest.approx(sum(packed_bytes(model).values()), rel=0.02)
 
 
 def test_every_part_of_a_packet_has_a_line() -> None:
@@ -173,6 +173,7 @@ def test_random_masks_keep_k_edges_and_parallel_ones_in_order() -> None:
         for edge in (1, 2):
             earlier = able[:, :edge] & ~kept[:, :edge]
             assert not (kept[:, edge : edge + 1] & earlier).any()
+    assert not ((mask & (signs > 0)).any(1) & (mask & (signs < 0)).any(1)).any()
     assert (cost._random_mask(signs, 50, True, rng).reshape(6, -1).sum(1) == 50).all()
 
 
@@ -201,7 +202,7 @@ def test_a_ticket_is_counted_exactly(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_onnx_file_is_about_as_large_as_estimated() -> None:
-    ticket = random_ticket(Case(RESNET8, keep=1.0))
+    ticket = random_ticket(Case(resnet8.plan(8, 16, 16, input=(1, 28, 28), classes=10), keep=1.0))
     budget = Budget.parse("file=1M")
     estimated, counted = measure(ticket, budget)
     assert (counted.how, budget.exceeded((estimated, counted))) == ("measured", ())

@@ -61,7 +61,7 @@ def test_totals_are_sums(name: str) -> None:
     assert total["macs"] == {"before": sum(ticket.plan.macs().values()), "after": sum(model.plan.macs().values())}
     assert told["bytes"]["packed"] == sum(packed_bytes(model).values())
     assert told["bytes"]["ticket"] == len(ticket.to_bytes())
-    sizes = {name: sum(layer_bytes(weights).values()) for name, weights in model.weights.items()}
+    sizes = {name: sum(layer_bytes(model, name).values()) for name in model.weights}
     assert {row["name"]: row["bytes"] for row in layers} == sizes
     assert told["peak_activations"]["after"] == model.plan.peak_activations() <= told["peak_activations"]["before"]
     assert 0 <= total["learned_share_of_bytes"] < 1

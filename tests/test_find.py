@@ -697,7 +697,9 @@ def test_scales_and_biases_take_a_byte_each_and_the_bias_makes_up_for_it(digits:
         assert np.allclose(codes, codes.round(), atol=1e-3)
     assert not torch.equal(after, before)
     unit = np.abs(bias).max() / 127
-    assert (after - before).mean((0, 2, 3)).abs().max() <= 0.51 * unit  # of the bias alone: the scales' shift is made up for
+    assert (after - before).mean(
+        (0, 2, 3)
+    ).abs().max() <= 0.51 * unit  # of the bias alone: the scales' shift is made up for
     again = conv_by_hand(x, scale, bias, weight)
     assert torch.allclose(after, again, atol=1e-5)
 

@@ -11,12 +11,13 @@ from cases import CASES, Case, chain, graph
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeticket import packet
+from edgeticket import codes, packet
+from edgeticket.codes import pack_mask, pack_parameters, raw_bits, rice, unpack_mask, unrice
 from edgeticket.compact import compact, restrict
 from edgeticket.errors import TicketError
 from edgeticket.model import Float, Int8, Model
 from edgeticket.ops import Concat, Conv, Flatten, Gather, GlobalAveragePool, Layer, Linear, Norm, PRelu, conv
-from edgeticket.packet import equivalents, layer_bytes, pack_mask, packed_bytes, raw_bits, rice, unpack_mask, unrice
+from edgeticket.packet import equivalents, layer_bytes, packed_bytes
 from edgeticket.plan import Plan
 from edgeticket.ticket import Input, Ticket
 
@@ -46,7 +47,7 @@ def test_rice_takes_the_best_parameter(monkeypatch: pytest.MonkeyPatch) -> None:
     best = rice(bits)
     others = []
     for parameter in range(12):
-        monkeypatch.setattr(packet.np, "argmin", lambda _, parameter=parameter: parameter)
+        monkeypatch.setattr(codes.np, "argmin", lambda _, parameter=parameter: parameter)
         others.append(rice(bits))
         assert (unrice(others[-1], bits.size) == bits).all()
     assert len(best) == min(map(len, others)) < max(map(len, others))
@@ -86,11 +87,9 @@ def test_layers_and_what_they_share_are_the_whole(name: str) -> None:
     model = compact(CASES[name].ticket())
     parts = packed_bytes(model)
     assert tuple(parts) == packet.PARTS
-    layers = [count for weights in model.weights.values() for count in layer_bytes(weights).values()]
-    norms = [7 * len(scale) for name, scale in model.scale.items() if name not in model.weights]
-    slopes = [4 * len(slope) for slope in model.slope.values()]
+    layers = [count for layer in model.plan.layers for count in layer_bytes(model, layer.name).values()]
     shared = ("seed", "input", "quantise", "kept ids")
-    assert sum(layers + norms + slopes) == sum(n for part, n in parts.items() if part not in shared) > 0
+    assert sum(layers) == sum(n for part, n in parts.items() if part not in shared) > 0
 
 
 def test_every_part_of_a_known_ticket() -> None:
@@ -114,12 +113,26 @@ def test_every_part_of_a_known_ticket() -> None:
         "kept ids": 1,
         "masks": len(pack_mask(mask)),
         "flips": -(-int(mask.sum()) // 8),
-        "int8": 3 * 9 + 16 * 4,
+        "int8": (1 + 3 * 9) + (1 + 16 * 4),  # too few to code, so as they are
         "float32": 0,
-        "per filter": 7 * (3 + 16 + 4),
+        "per filter": 2 * (3 * 5 + 3 + 16 + 4),
     }
     weights = 3 * 9 + 16 * 3 * 9 + 16 * 4
-    assert equivalents(ticket.narrow) == {"fp32": 4 * weights + 4 * 23 + 8, "int8": weights + 7 * 23 + 25 + 8}
+    grids = 2 * (3 * 5 + 23)
+    assert equivalents(ticket.narrow) == {"fp32": 4 * weights + 4 * 23 + 8, "int8": weights + 3 + grids + 25 + 8}
+
+
+def test_values_on_a_grid_take_a_byte_each() -> None:
+    model = compact(CASES["residual"].ticket())
+    channels = sum(len(values) for values in model.scale.values())
+    assert packed_bytes(model)["per filter"] == 2 * (5 * len(model.scale) + channels)
+    off = replace(model, scale={name: values * np.float32(1.1) for name, values in model.scale.items()})
+    assert (
+        packed_bytes(off)["per filter"] > packed_bytes(model)["per filter"] + 2 * channels
+    )  # float32, four bytes each
+    for name in ("scale", "bias"):
+        for values in getattr(model, name).values():
+            assert len(pack_parameters(values)) == 5 + len(values)
 
 
 def with_kept(case: Case, kept: dict[str, Iterable[int]]) -> Ticket:
@@ -165,13 +178,13 @@ def test_groups_are_counted_once() -> None:
 
 
 def test_norms_and_slopes_are_counted_on_both_sides() -> None:
-    """5 of 8 channels: a norm is multiplier, shift and bias (7), or scale and bias (8), a slope one float (4)."""
+    """5 of 8 channels: a norm is scale and bias, a slope one float."""
     plan = chain((2, 5, 5), conv(8), Norm(), PRelu(), conv(6), GlobalAveragePool(), Linear(3))
     ticket = with_kept(Case(plan), {"l0": range(5), "l3": range(6)})
-    assert packed_bytes(compact(ticket))["per filter"] == 7 * (5 + 6 + 3) + 7 * 5 + 4 * 5
+    assert packed_bytes(compact(ticket))["per filter"] == 2 * (4 * 5 + 5 + 5 + 6 + 3) + 4 * 5
     without = chain((2, 5, 5), conv(5), conv(6), GlobalAveragePool(), Linear(3))
     extra = {name: size - equivalents(without)[name] for name, size in equivalents(ticket.narrow).items()}
-    assert extra == {"fp32": (8 + 4) * 5, "int8": (7 + 4) * 5 + 2 * packet.PER_TENSOR}
+    assert extra == {"fp32": (8 + 4) * 5, "int8": 2 * (5 + 5) + 4 * 5 + 2 * packet.PER_TENSOR}
 
 
 def test_inputs_are_all_counted() -> None:
@@ -230,8 +243,8 @@ def test_competitors() -> None:
     filled = {part: count for part, count in packed_bytes(floating).items() if count}
     assert filled == {"input": 12, "float32": 72, "per filter": 12}
     filled = {part: count for part, count in packed_bytes(integer).items() if count}
-    assert filled == {"input": 12, "quantise": 10, "int8": 18, "per filter": 21}
-    assert equivalents(plan) == {"fp32": 96, "int8": 61}
+    assert filled == {"input": 12, "quantise": 10, "int8": 1, "per filter": 16}  # 18 zeros need no bits
+    assert equivalents(plan) == {"fp32": 96, "int8": 12 + 10 + 1 + 18 + 16}
 
 
 def test_a_step_per_channel_is_counted_where_they_differ_and_on_both_sides() -> None:

@@ -138,12 +138,17 @@ def _best(net: MaskedNet, importance: np.ndarray, widths: Widths) -> Kept:
 
 
 def _until(judge: Judge, share: float, units: Widths, floors: Widths, prepare: Prepare | None) -> Narrow:
-    """Narrow until each cost is `share` of the way (on a log scale) from the wide network's to the budget."""
+    """Narrow until each cost is `share` of the way (on a log scale) from the wide network's to the budget.
+
+    Nothing leaves that would not, by today's importance, on the whole of the way: a later step could not take it back.
+    """
 
     def narrow(net: MaskedNet, importance: np.ndarray) -> Kept:
-        wide = [verdict.ratio or 0.0 for verdict in judge(net.wide)]
-        goals = [ratio ** (1 - share) if ratio > 1 else 1.0 for ratio in wide]
-        return _Allocation(net, importance, judge, goals, units, floors, prepare).run()
+        wide = [max(1.0, verdict.ratio or 0.0) for verdict in judge(net.wide)]
+        whole = _Allocation(net, importance, judge, [1.0] * len(wide), units, floors, prepare)
+        goals = [ratio ** (1 - share) for ratio in wide]
+        widths = replace(whole, goals=goals, floors=whole.widths()).widths()
+        return _best(net, importance, widths)
 
     return narrow
 
@@ -159,13 +164,16 @@ class _Allocation:
     units: Widths
     floors: Widths
     prepare: Prepare | None
-    known: dict[tuple[int, ...], float] = field(default_factory=dict)  # excess by widths
+    known: dict[tuple[int, ...], list[float]] = field(default_factory=dict)  # ratios by widths
 
-    def run(self) -> Kept:
-        widths: Widths = {name: int(kept.sum()) for name, kept in self.net.kept.items()}
+    def widths(self) -> Widths:
+        before: Widths = {name: int(kept.sum()) for name, kept in self.net.kept.items()}
+        widths = before
         while self.excess(widths) > 0:
             widths = self.step(widths)
-        return _best(self.net, self.importance, widths)
+        while wider := self.more(widths, before):
+            widths = wider
+        return widths
 
     def step(self, widths: Widths) -> Widths:
         """One unit less of the group whose loss per saving is the smallest, among those that save anything."""
@@ -192,6 +200,18 @@ class _Allocation:
                 made = without
         return made
 
+    def more(self, widths: Widths, before: Widths) -> Widths | None:
+        """A unit given back where it still fits (the last ones taken were large), the most important; None where none does."""
+        units = self.units
+        wider = [
+            {**widths, name: min(before[name], (width // units[name] + 1) * units[name])}
+            for name, width in widths.items()
+            if width < before[name]
+        ]
+        self.measure(wider)
+        fits = [each for each in wider if self.excess(each) == 0]
+        return max(fits, key=lambda each: self.lost(each, widths), default=None)
+
     def less(self, widths: Widths, name: str, units: int) -> dict[str, int]:
         """`units` multiples of the group's unit below its width, which becomes a multiple of it."""
         unit, width = self.units[name], widths[name]
@@ -210,12 +230,8 @@ class _Allocation:
         """By how much the goals are exceeded, added up; what is met counts nothing."""
         key = tuple(widths.values())
         if key not in self.known:
-            verdicts = self.judge(self.plan(widths))
-            over = [
-                verdict.ratio / goal - 1 for verdict, goal in zip(verdicts, self.goals, strict=True) if verdict.ratio
-            ]
-            self.known[key] = sum(max(0.0, each) for each in over)
-        return self.known[key]
+            self.known[key] = [verdict.ratio or 0.0 for verdict in self.judge(self.plan(widths))]
+        return sum(max(0.0, ratio / goal - 1) for ratio, goal in zip(self.known[key], self.goals, strict=True))
 
     def plan(self, widths: Widths) -> Plan:
         return self.net.wide.narrow(_best(self.net, self.importance, widths))
