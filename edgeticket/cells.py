@@ -71,7 +71,7 @@ class Cell(nn.Module):
     def round(self) -> None:
         """Put scale and bias on their grids for good; the bias makes up for what a rounded scale shifts on average."""
         scale, bias = self.fold()
-        new, unit = round_parameters(scale), self.weight.unit().cpu().numpy()
+        new, unit = round_parameters(scale, nonzero=True), self.weight.unit().cpu().numpy()
         if self.norm is None:
             assert isinstance(self.weight, LearnedWeight)
             codes = torch.from_numpy(self.weight.codes()).to(self.weight.weight)
@@ -144,6 +144,7 @@ class Norm(nn.Module):
         self.register_buffer("mean", torch.zeros(channels))
         self.register_buffer("variance", torch.ones(channels))
         self.seen: int | None = None  # batches averaged so far; None: not recalibrating
+        self.rounded: tuple[np.ndarray, np.ndarray] | None = None  # gain and shift, once they are final
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
@@ -152,6 +153,20 @@ class Norm(nn.Module):
             return F.batch_norm(x, None, None, self.weight, self.bias, True, 0.0, self.epsilon)
         self.seen += 1
         return F.batch_norm(x, self.mean, self.variance, self.weight, self.bias, True, 1 / self.seen, self.epsilon)
+
+    def fold(self) -> tuple[np.ndarray, np.ndarray]:
+        """float32 gain and shift, where it is a layer of its own."""
+        if self.rounded is not None:
+            return self.rounded
+        gain, shift = (values.cpu().numpy().astype(np.float32) for values in self.affine())
+        return gain, shift
+
+    def round(self) -> None:
+        """As `Cell.round`."""
+        gain, shift = self.fold()
+        new = round_parameters(gain, nonzero=True)
+        self.rounded = new, round_parameters(shift + self.mean.cpu().numpy() * (gain - new))
+        self.unfold(*(torch.from_numpy(values).to(self.weight) for values in self.rounded))
 
     def affine(self) -> tuple[Tensor, Tensor]:
         gain = self.weight.detach().double() / (self.variance.double() + self.epsilon).sqrt()

@@ -1,6 +1,6 @@
 """Encoders of what a ticket and its competitors consist of, each with its decoder: every count is of something real.
 
-The first byte of a code says which it is. A layer of more than 2^18 symbols is not range coded: that takes a microsecond each.
+The first byte of a code says which it is. A layer of more than 2^18 symbols is not range coded: that takes some microseconds each.
 Rice code: R. F. Rice, "Some practical universal noiseless coding techniques", JPL 79-22, 1979.
 """
 
@@ -87,7 +87,7 @@ def pack_sums(values: np.ndarray, plus: np.ndarray, minus: np.ndarray) -> bytes:
     bits: list[int] = []
     contexts: list[int] = []
     for value, above, under in zip(values.tolist(), plus.tolist(), minus.tolist(), strict=True):
-        first = (above * _ROOM + under) * _STEPS
+        first = above * _STEPS  # `under` follows from it: all connections of a layer have as many edges
         bits.append(int(value != 0))
         contexts.append(first)
         if value == 0:
@@ -106,7 +106,7 @@ def unpack_sums(code: bytes, plus: np.ndarray, minus: np.ndarray) -> np.ndarray:
     """int8, the inverse of `pack_sums`. Raises TicketError where `code` is no such code."""
     decoder, values = Decoder(code[1:], _CONTEXTS), np.zeros(len(plus), np.int8)
     for i, (above, under) in enumerate(zip(plus.tolist(), minus.tolist(), strict=True)):
-        first = (above * _ROOM + under) * _STEPS
+        first = above * _STEPS
         if not decoder.bit(first):
             continue
         below = decoder.bit(first + 1) if above and under else above == 0
@@ -120,7 +120,7 @@ def unpack_sums(code: bytes, plus: np.ndarray, minus: np.ndarray) -> np.ndarray:
 
 
 _ROOM, _STEPS = 17, 17  # edges of one sign, at most 16 and none; a zero flag, a side and 15 further edges
-_CONTEXTS = _ROOM * _ROOM * _STEPS
+_CONTEXTS = _ROOM * _STEPS
 
 
 def sums_of(mask: np.ndarray, flips: np.ndarray | None, signs: np.ndarray) -> np.ndarray | None:

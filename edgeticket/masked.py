@@ -107,8 +107,7 @@ class MaskedNet(nn.Module):
         slope = {}
         for name, module in zip(self.others, self.per_channel, strict=True):
             if isinstance(module, Norm):
-                gain, shift = (values.cpu().numpy().astype(np.float32) for values in module.affine())
-                pairs[name] = gain, shift
+                pairs[name] = module.fold()
             else:
                 slope[name] = self.slope(name).detach().cpu().numpy()
         return {name: pair[0] for name, pair in pairs.items()}, {name: pair[1] for name, pair in pairs.items()}, slope
@@ -117,6 +116,9 @@ class MaskedNet(nn.Module):
         """Put the scale and bias of every weighted layer on the grids that devices store them on."""
         for name in self.names:
             self.cell(name).round()
+        for norm in self.per_channel:
+            if isinstance(norm, Norm):
+                norm.round()
 
     def run_all(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Every tensor."""

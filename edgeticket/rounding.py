@@ -7,22 +7,35 @@ from math import frexp, ldexp
 
 import numpy as np
 
+from edgeticket.errors import EdgeTicketError
+
 TOP = 127  # the largest code; the largest value has it
+MOST_OFF = 0.02  # the median scale may move by this share of itself
 _UNIT_BITS = 17  # 7 bits of a code and these are float32's 24
 
 
-def round_parameters(values: np.ndarray) -> np.ndarray:
+def round_parameters(values: np.ndarray, *, nonzero: bool = False) -> np.ndarray:
     """float32 [n], each the nearest of code * unit, with one unit for all. What is on such a grid stays as it is.
 
-    A value other than 0 does not become 0: a scale of 0 would cut its channel off.
+    `nonzero`: a value other than 0 does not become 0, as a scale of 0 would cut its channel off; and values that lie too far
+    apart for one grid stay as they are (a filter whose sums hardly vary has a huge scale). Raises EdgeTicketError for values
+    that are not finite.
     """
+    if not np.isfinite(values).all():
+        raise EdgeTicketError("a scale or bias is not finite: search again with smaller step sizes")
     largest = float(np.abs(values).max(initial=0))
     if not largest > np.finfo(np.float32).tiny * TOP:
         return np.zeros(len(values), np.float32)
+    if grid_unit(values) is not None:
+        return values
     mantissa, exponent = frexp(largest / TOP)
     unit = ldexp(np.ceil(ldexp(mantissa, _UNIT_BITS)), exponent - _UNIT_BITS)
     codes = np.round(values / unit)
-    return (np.where(codes == 0, np.sign(values), codes) * unit).astype(np.float32)
+    if nonzero:
+        codes = np.where(codes == 0, np.sign(values), codes)
+        if np.median(np.abs(codes * unit / np.where(values == 0, unit, values) - 1)) > MOST_OFF:
+            return values
+    return (codes * unit).astype(np.float32)
 
 
 def grid_unit(values: np.ndarray) -> float | None:

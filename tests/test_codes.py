@@ -19,7 +19,7 @@ from edgeticket.codes import (
     unpack_parameters,
     unpack_sums,
 )
-from edgeticket.errors import TicketError
+from edgeticket.errors import EdgeTicketError, TicketError
 from edgeticket.range_coder import HALF, Decoder, encode
 from edgeticket.rounding import TOP, grid_unit, round_parameters
 
@@ -139,13 +139,27 @@ def test_rounded_values_are_multiples_of_one_unit_for_good(numbers: list[float])
     assert (round_parameters(rounded) == rounded).all()
     unit = grid_unit(rounded)
     assert unit is not None
-    assert (np.abs(rounded - values) <= 1.001 * np.abs(values).max() / TOP).all()
+    assert (np.abs(rounded - values) <= 0.501 * np.abs(values).max() / TOP + TOP * 2.0**-125).all()
     if unit:
-        assert (np.sign(rounded) == np.sign(values)).all()
         assert np.abs(rounded).max() == pytest.approx(np.abs(values).max(), rel=1e-4)
     code = pack_parameters(rounded)
     assert len(code) == 5 + len(values)
     assert (unpack_parameters(code, len(values)) == rounded).all()
+
+
+def test_scales_do_not_vanish_and_those_too_far_apart_stay() -> None:
+    values = np.array([1, -0.5, 0.001, 0.3, 0.7], np.float32)
+    assert round_parameters(values)[2] == 0
+    scales = round_parameters(values, nonzero=True)
+    assert (np.sign(scales) == np.sign(values)).all()
+    assert grid_unit(scales) is not None
+    outlier = np.array([105, 0.7, 0.8, 0.9, 0.6], np.float32)
+    assert (round_parameters(outlier, nonzero=True) == outlier).all()
+    kept = scales[1:]  # the largest has left
+    assert (round_parameters(kept) == kept).all()
+    for bad in (np.nan, np.inf):
+        with pytest.raises(EdgeTicketError, match="not finite"):
+            round_parameters(np.array([1, bad], np.float32))
 
 
 def test_values_on_no_grid_stay_as_they_are() -> None:

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 torch = pytest.importorskip("torch")
 
 from edgeticket.auto import candidates  # noqa: E402
-from edgeticket.budget import Budget  # noqa: E402
+from edgeticket.budget import Budget, amount  # noqa: E402
 from edgeticket.cli import main  # noqa: E402
 from edgeticket.compact import compact, prove  # noqa: E402
 from edgeticket.data import Data, load  # noqa: E402
@@ -54,7 +54,7 @@ def test_bytes_and_work_choose_width_density_and_edges_together(digits: Data) ->
     told = json.loads(json.dumps(found.to_json()))
     assert [term["met"] for term in told["budget"]] == [True, True]
     assert len(told["trials"]) == len(found.trials)
-    assert f"budget packet=1500: {packed / 1024:.4g}K, measured" in found.text()
+    assert f"budget packet=1500: {amount('packet_bytes', packed, 4)}, measured" in found.text()
 
 
 @dataclass

@@ -12,6 +12,17 @@ INT8 = (
 )
 
 
+SEED_METHODS = (
+    "subset_sum",
+    "edge_popup",
+    "biprop",
+    "gem_miner",
+    "n_m_groups",
+    "concrete_gates",
+    "gradient_free",
+    "random_mask",
+)
+SIGNED = ("iterand", "signed_supermask")
 SMALL = "-d fashion-mnist --images 10000 --epochs 10"
 
 
@@ -69,6 +80,20 @@ SECTIONS = {
             "binary-2500": "-m conv:16,32,32 --signs learned --density 1",
             "int8-2500": f"-m conv:7,12,12 {INT8}",
         },
+    ),
+    "methods": Section(
+        "Search methods, one edge, density 0.5",
+        "-m conv:16,32,32 -d fashion-mnist --images 15000 --epochs 10 --edges 1 --density 0.5",
+        THREE,
+        {name: f"--method {name}" for name in SEED_METHODS}
+        | {name: f"--method {name} --signs learned" for name in SIGNED},
+    ),
+    "methods-sparse": Section(
+        "Search methods, one edge, density 0.1",
+        "-m conv:32,64,64 -d fashion-mnist --images 6000 --epochs 5 --edges 1 --density 0.1",
+        ONE,
+        {name: f"--method {name}" for name in SEED_METHODS}
+        | {name: f"--method {name} --signs learned" for name in SIGNED},
     ),
     "curve": Section(
         "Bits of a weight against accuracy",

@@ -47,6 +47,18 @@ class KeepTop(torch.autograd.Function):
         return grads[0], None, None
 
 
+class StraightThrough(torch.autograd.Function):
+    """A mask that was made of scores elsewhere; the gradient passes straight through to these."""
+
+    @staticmethod
+    def forward(ctx: Any, score: Tensor, mask: Tensor) -> Tensor:
+        return mask
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return grads[0], None
+
+
 WEIGHT = EdgePopup
 
 
