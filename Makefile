@@ -15,7 +15,7 @@ all: lint test
 $(BIN)/.installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check $(TORCH)
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[search,images,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[search,images,picture,dev]'
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps $(DATA)
 	touch $@
 

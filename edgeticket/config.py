@@ -36,7 +36,7 @@ class Config:
     @property
     def settings(self) -> Settings:
         given = {key: value for key, value in self.find.items() if key not in FLAGS}
-        return Settings.parse(**{"density": "auto", "edges": "auto", **given})
+        return Settings.parse(**given)
 
     def flag(self, name: str) -> bool:
         return bool(self.find.get(name, FLAGS[name]))

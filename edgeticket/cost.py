@@ -165,7 +165,7 @@ class PacketEstimate:
     """Plan -> packed bytes of a ticket of it, without making one.
 
     packet.py counts two random tickets, a half and a quarter as wide; between them each part of the count is a line over what it
-    is made of: masks over their entropy, flips over kept edges, int8 over weights, values over channels, the rest constant.
+    is made of: masks over their entropy (and flips, a bit per kept edge), int8 over weights, values over channels, the rest constant.
     """
 
     def __init__(
@@ -177,11 +177,13 @@ class PacketEstimate:
         signed: bool = False,
         inputs: Mapping[str, Input] | None = None,
     ) -> None:
-        self.densities, self.edges, self.learned = densities, edges, learned
+        self.densities, self.edges, self.learned, self.signed = densities, edges, learned, signed
         rows = []
         for share in (2, 4):
             model = _random_model(wide, densities, edges, learned, signed, share, inputs or {})
-            rows.append((self._features(model.plan), packed_bytes(model)))
+            parts = packed_bytes(model)
+            parts["masks"] += parts.pop("flips")  # one code may hold both
+            rows.append((self._features(model.plan), parts))
         self.lines = dict(self._lines(*rows))
 
     def __call__(self, plan: Plan) -> int:
@@ -199,7 +201,7 @@ class PacketEstimate:
 
     def _features(self, plan: Plan) -> Features:
         """What each part of the packet grows with."""
-        found = dict.fromkeys(("masks", "flips", "int8", "per filter"), 0.0)
+        found = dict.fromkeys(("masks", "int8", "per filter"), 0.0)
         for layer in plan.layers:
             found["per filter"] += plan.shapes[layer.name][0] * isinstance(layer.op, SCALED)
             if layer.name in self.learned:
@@ -208,7 +210,7 @@ class PacketEstimate:
                 filters, *rest = plan.weight_shape(layer)
                 kept = kept_edges(plan, layer, self.densities[layer.name], self.edges[layer.name])
                 found["masks"] += filters * _log2_choose(self.edges[layer.name] * prod(rest), kept // filters) / 8
-                found["flips"] += kept / 8
+                found["masks"] += kept / 8 * self.signed
         return found
 
 

@@ -72,7 +72,7 @@ class Settings:
                 raise UsageError(rule)
 
     @staticmethod
-    def parse(*, density: Any, edges: Any, pure: bool = False, **given: Any) -> "Settings":
+    def parse(*, density: Any = "auto", edges: Any = "auto", pure: bool = False, **given: Any) -> "Settings":
         """From the words of a command line: `density` is "auto", "0.1" or "0.1,conv1=0.5", `edges` alike."""
         densities, counts = _by_layer("--density", str(density), float), _by_layer("--edges", str(edges), int)
         if pure and given.get("learn", Settings.learn) not in (Settings.learn, "none"):

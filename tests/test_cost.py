@@ -158,7 +158,7 @@ def test_packets_are_as_long_as_estimated(settings: Settings) -> None:
 def test_every_part_of_a_packet_has_a_line() -> None:
     settings = Settings()
     guess = PacketEstimate(RESNET8, settings.densities(RESNET8), settings.edge_counts(RESNET8), frozenset({"stem"}))
-    assert set(guess.lines) == set(PARTS)
+    assert set(guess.lines) == set(PARTS) - {"flips"}
     assert {part for part in guess._features(RESNET8)} <= set(PARTS)
     assert [part for part, (_, slope) in guess.lines.items() if slope] == ["masks", "int8", "per filter"]
 

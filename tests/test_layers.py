@@ -65,6 +65,7 @@ LAYERS = {
     "edgeticket.rollout": 6,
     "edgeticket.chain": 7,
     "edgeticket.poc": 7,
+    "edgeticket.sweep": 7,
     "edgeticket.report": 7,
     "edgeticket.cli": 8,
     "edgeticket.__main__": 9,

@@ -1,0 +1,134 @@
+"""Search over a grid of settings and show what is worth its cost: resumable row by row, with a Pareto table and picture."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgeticket.cli import format_option
+from edgeticket.cli._bar import bar
+from edgeticket.cli._network import NETWORK, latency_table, setting
+from edgeticket.cli._options import TASK, data_options
+from edgeticket.errors import UsageError
+
+PER_ROW = 1000  # steps of the bar
+
+
+def several(option: str, default: str, help: str) -> Callable[..., Any]:
+    return click.option(option, default=default, show_default=True, help=f"{help}, separated by commas.")
+
+
+@click.command("sweep")
+@click.option("-m", "--model", "networks", multiple=True, default=["conv"], show_default=True, help=NETWORK)
+@data_options(default="digits")
+@click.option("--task", default="auto", show_default=True, help=TASK)
+@click.option("--images", type=int, help="Learn from the first so many training examples.")
+@click.option("--budget", "budgets", multiple=True, help="As for find; once for each that is swept.")
+@several("--density", "auto", "Densities")
+@several("--edges", "auto", "Random edges a connection")
+@several("--signs", "seed", "seed, learned or both")
+@several("--method", "subset_sum", "Search methods")
+@several("--keep", "1", "Fractions of channels that stay")
+@click.option(
+    "--learn", default="stem,head", show_default=True, help="As for find; several are separated by semicolons."
+)
+@click.option("--seeds", default="0-2", show_default=True, help="N-M, or several separated by commas.")
+@setting("--epochs", "Passes over the training examples.")
+@setting("--batch", "Examples a step.")
+@setting("--threads", "Part of the result: the same threads give the same bytes.")
+@click.option("--latency", is_flag=True, help="Also estimate latency on this CPU for rows without a budget of it.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The rows, JSON lines."
+)
+@click.option(
+    "--picture", "drawn", type=click.Path(path_type=Path, dir_okay=False), help="Draw what the rows say, .svg or .png."
+)
+@click.option("--list", "only_list", is_flag=True, help="Say what would be run and what it costs, and run nothing.")
+@format_option
+def command(
+    networks: tuple[str, ...],
+    source: str,
+    task: str,
+    layout: str,
+    images: int | None,
+    budgets: tuple[str, ...],
+    latency: bool,
+    output: Path,
+    drawn: Path | None,
+    only_list: bool,
+    output_format: str,
+    **options: Any,
+) -> None:
+    """Search every combination of the given settings; what OUTPUT already holds is not run again."""
+    from edgeticket import sweep
+    from edgeticket.data import load
+
+    data = load(source, layout=layout, images=images, task=task)
+    axes = {
+        name: options[name].split(";" if name == "learn" else ",")
+        for name in ("density", "edges", "signs", "method", "learn")
+    }
+    axes["keep"] = [_number("--keep", word, float) for word in options["keep"].split(",")]
+    axes |= {name: [options[name]] for name in ("epochs", "batch", "threads")}
+    searches = sweep.grid(networks, budgets or ("",), _seeds(options["seeds"]), **axes)
+    _announce(searches, data, output)
+    if only_list:
+        return
+    timed = latency or any("latency" in budget for budget in budgets)
+    with bar() as report:
+        rows = sweep.sweep(
+            searches,
+            data,
+            output,
+            latency=latency_table(options["threads"]) if timed else None,
+            report=lambda row, of, progress: report(_whole(row, of, progress)),
+        )
+    click.echo("\n".join(map(json.dumps, rows)) if output_format == "json" else sweep.table(rows))
+    if drawn:
+        sweep.picture(rows, drawn)
+
+
+def _announce(searches: list[Any], data: Any, output: Path) -> None:
+    """What is to be run and what it costs, on stderr."""
+    from edgeticket import sweep
+
+    rows = sweep.read_rows(output)
+    missing = [search for search in searches if not sweep.done(search, data, rows)]
+    costs: dict[str, float] = {}
+    for search in missing:
+        if search.network not in costs:
+            costs[search.network] = sweep.seconds(search, data, rows)
+    total = sum(costs[search.network] for search in missing)
+    click.echo(f"{len(searches)} searches, {len(searches) - len(missing)} of them done in {output}", err=True)
+    for network, cost in costs.items():
+        count = sum(search.network == network for search in missing)
+        click.echo(f"  {count} of {network}, about {cost:.0f} s of CPU each", err=True)
+    click.echo(f"about {total / 60:.1f} minutes of CPU to go", err=True)
+
+
+def _whole(row: int, of: int, progress: Any) -> Any:
+    """The sweep's progress: rows that are done and the share of this one's own search, which comes last of its phases."""
+    from edgeticket.search._training import Progress
+
+    share = progress.step / progress.steps if progress.phase == "ticket" else 0.0
+    step = int((row - 1 + min(share, 0.999)) * PER_ROW)
+    return Progress("sweep", step, of * PER_ROW, progress.loss, f"search {row} of {of}, {progress.phase}")
+
+
+def _seeds(text: str) -> list[int]:
+    first, dash, last = text.partition("-")
+    if dash:
+        low, high = (_number("--seeds", word, int) for word in (first, last))
+        if high < low:
+            raise UsageError(f"--seeds {text}: write the smaller one first")
+        return list(range(low, high + 1))
+    return [_number("--seeds", word, int) for word in text.split(",")]
+
+
+def _number(option: str, word: str, kind: Callable[[str], Any]) -> Any:
+    try:
+        return kind(word)
+    except ValueError:
+        raise UsageError(f"{option}: {word!r} is not a number") from None
