@@ -1,7 +1,7 @@
 """A budget, made into what its search needs: what narrower networks would cost, and how wide uniform scaling would leave them."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,6 +13,8 @@ from edgeticket.search._shrink import lowest, widths_for
 from edgeticket.settings import Settings
 from edgeticket.ticket import Input
 
+# Estimates are off by a few percent (docs/latency.md, tests/test_cost.py): channels leave until they are this much below the limit.
+AIM = {"latency_ms": 0.95, "packet_bytes": 0.99}
 ROUNDS = 4  # widths decide which layers are learned and how dense they are, and these decide widths
 
 
@@ -44,13 +46,14 @@ def spending(
     plan: Plan, settings: Settings, *, budget: Budget, inputs: Mapping[str, Input], latency: Latency | None
 ) -> Spending:
     """Raises BudgetError where the narrowest form of `plan` exceeds the budget."""
+    aim = Budget(tuple(replace(term, limit=term.limit * AIM.get(term.resource, 1)) for term in budget.terms))
     uniform = plan
     for _ in range(ROUNDS):
         decided, chosen = uniform, _chosen(settings, uniform)
         packet = (
             PacketEstimate(plan, *chosen, settings.signs == "learned", inputs) if budget.has("packet_bytes") else None
         )
-        judge = Estimator(budget, *chosen, packet, latency.predict if latency else None).judge
+        judge = Estimator(aim, *chosen, packet, latency.predict if latency else None).judge
         widths = widths_for(plan, judge, settings.units(plan), lowest(settings, plan))
         first = {name: np.arange(len(plan.groups[name].ids)) < width for name, width in widths.items()}
         uniform = plan.narrow(plan.fill(first))

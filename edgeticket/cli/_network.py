@@ -1,7 +1,7 @@
 """Options of networks and searches that several commands share."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +50,8 @@ def _shapes(ctx: click.Context, parameter: click.Parameter, texts: tuple[str, ..
     return [tuple(map(int, text.split("x"))) for text in texts]
 
 
-def latency_table(threads: int) -> Any:
-    """This CPU's, kept among the program's own files of this user."""
+def latency_table(threads: int, inputs: Mapping[str, Any]) -> Any:
+    """This CPU's, kept among the program's own files of this user. `inputs`: the sensors of the networks to come."""
     from edgeticket.latency import Table
 
-    return Table(Path(click.get_app_dir("edgeticket")) / "latency.json", threads)
+    return Table(Path(click.get_app_dir("edgeticket")) / "latency.json", threads, inputs)

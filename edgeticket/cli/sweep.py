@@ -64,6 +64,7 @@ def command(
     """Search every combination of the given settings; what OUTPUT already holds is not run again."""
     from edgeticket import sweep
     from edgeticket.data import load
+    from edgeticket.network import network_plan
 
     data = load(source, layout=layout, images=images, task=task)
     axes = {
@@ -76,13 +77,14 @@ def command(
     _announce(searches, data, output)
     if only_list:
         return
+    sensors = {next(iter(network_plan(network, data).inputs)): data.input for network in networks}
     timed = latency or any("latency" in budget for budget in budgets)
     with bar() as report:
         rows = sweep.sweep(
             searches,
             data,
             output,
-            latency=latency_table(options["threads"]) if timed else None,
+            latency=latency_table(options["threads"], sensors) if timed else None,
             report=lambda row, of, progress: report(_whole(row, of, progress)),
         )
     click.echo("\n".join(map(json.dumps, rows)) if output_format == "json" else sweep.table(rows))
