@@ -95,6 +95,17 @@ SECTIONS = {
         {name: f"--method {name}" for name in SEED_METHODS}
         | {name: f"--method {name} --signs learned" for name in SIGNED},
     ),
+    "budget": Section(
+        "A latency budget: widths by worth per cost, against the same network scaled alike, and against its own widths from the start",
+        "--uniform-control",
+        THREE,
+        {
+            "conv": "-m conv:64,128,128 -d fashion-mnist --images 15000 --epochs 6 --budget latency=0.03ms@cpu",
+            "resnet8": "-m resnet8:32,64,128 -d fashion-mnist --images 5000 --epochs 6 --budget latency=0.06ms@cpu",
+            "bearing": "-m wave:32,64,128,128 -d synthetic-bearing --epochs 30 --batch 64 --budget latency=0.015ms@cpu",
+            "plaid": "-m wave:32,64,128,128 -d plaid --epochs 60 --batch 32 --budget latency=0.012ms@cpu",
+        },
+    ),
     "curve": Section(
         "Bits of a weight against accuracy",
         "-m conv:16,32,32 -d fashion-mnist --images 15000 --epochs 6 --pure",
