@@ -125,11 +125,10 @@ def test_no_gradient_reaches_the_scores_of_the_gradient_free_baseline(digits: Da
 
 
 def test_a_random_mask_stays_as_it_was_drawn(digits: Data) -> None:
-    plan = network_plan("conv:8,8", digits)
-    ticket = find(plan, digits, settings(random_mask, learn="none")).ticket
-    net = MaskedNet(
-        plan, 5, Choices(dict.fromkeys(plan.weights(), 0.3), ticket.edges, frozenset(), weight=random_mask.WEIGHT)
-    )
+    plan, own = network_plan("conv:8,8", digits), settings(random_mask, learn="none", density=0.6)
+    ticket = find(plan, digits, own).ticket
+    choices = Choices(own.densities(plan), ticket.edges, frozenset(), weight=random_mask.WEIGHT)
+    net = MaskedNet(plan, 5, choices)
     for layer in ("conv1", "conv2"):
         assert (net.cell(layer).weight.chosen() == ticket.masks[layer]).all()
 

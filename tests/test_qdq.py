@@ -84,7 +84,7 @@ def test_argmax_agrees_on_many_images() -> None:
 
 def test_a_difference_in_any_batch_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """One example at a time: the code that is off is in few of them."""
-    model, raw = compact(PLAIN.ticket()), PLAIN.raw(40)
+    model, raw = model_of("plain"), CASES["plain"].raw(40)
     whole = qdq.compare(model, raw)
     monkeypatch.setattr(reference, "BATCH_ELEMENTS", 1)
     assert qdq.compare(model, raw) == whole
