@@ -81,6 +81,40 @@ SECTIONS = {
             "int8-2500": f"-m conv:7,12,12 {INT8}",
         },
     ),
+    "bytes-bearing": Section(
+        "At equal bytes, vibration",
+        "-d synthetic-bearing --epochs 30 --batch 64",
+        FIVE,
+        {
+            "ticket": "-m wave:8,16,24,24 --edges 6 --density 0.125",
+            "ticket-pure": "-m wave:8,16,24,24 --edges 6 --density 0.125 --pure",
+            "binary": "-m wave:10,18,34,34 --signs learned --density 1",
+            "int8": "-m wave:5,8,14,14 --learn stem,conv1,conv2,conv3,head",
+        },
+    ),
+    "work": Section(
+        "At equal accuracy: less work, fewer bytes",
+        "-d fashion-mnist --images 30000 --epochs 10",
+        THREE,
+        {
+            "narrow-stem": "-m conv:8,48,48 --density 0.083333",
+            "narrow-stem-sparse": "-m conv:8,48,48 --density 0.05",
+            "narrow-stem-signs": "-m conv:8,48,48 --signs learned --density 0.15",
+            "four-edges": "-m conv:16,32,32 --edges 4 --density 0.0875",
+        },
+    ),
+    "work-bearing": Section(
+        "At equal accuracy, vibration",
+        "-d synthetic-bearing --epochs 30 --batch 64",
+        FIVE,
+        {
+            "float": "-m wave --float-control",
+            "quarter": "-m wave --density 0.083333",
+            "sparse": "-m wave --density 0.05",
+            "signs-quarter": "-m wave --signs learned --density 0.25",
+            "signs-sparse": "-m wave --signs learned --density 0.15",
+        },
+    ),
     "methods": Section(
         "Search methods, one edge, density 0.5",
         "-m conv:16,32,32 -d fashion-mnist --images 15000 --epochs 10 --edges 1 --density 0.5",
