@@ -8,7 +8,7 @@ THREADS := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 TORCH := torch==2.13.0
 DATA := sktime==1.2.0 river==0.26.1
 
-.PHONY: all demo lint test check soak bench sample evidence clean
+.PHONY: all demo lint test check soak bench sample evidence latency clean
 
 all: lint test
 
@@ -40,7 +40,10 @@ bench: $(BIN)/.installed
 	$(THREADS) $(BIN)/python docs/evidence/bench.py
 
 evidence: $(BIN)/.installed
-	$(THREADS) $(BIN)/python docs/evidence/accuracy.py
+	$(THREADS) $(BIN)/python docs/evidence/run.py
+
+latency: $(BIN)/.installed
+	$(THREADS) $(BIN)/python docs/evidence/latency.py
 
 sample: $(BIN)/.installed
 	$(THREADS) $(BIN)/python -m sample_models.make

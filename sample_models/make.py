@@ -25,7 +25,7 @@ from edgeticket.ticket import Ticket, read_ticket
 FOLDER = Path(__file__).parent
 GOLDEN = 16
 SAMPLES = {
-    "digits": "find -m conv:16,32,32 -d digits --density 0.5 --seed 7 --epochs 40 --threads 1",
+    "digits": "find -m conv:16,32,32 -d digits --seed 7 --epochs 40 --threads 1",
     "fashion": "find -m conv:16,32,32 -d fashion-mnist --images 30000 --epochs 10 --seed 0 --threads 1",
 }
 HEAD = """# Sample tickets
