@@ -37,9 +37,14 @@ def wanted(settings: Settings, budget: Budget) -> bool:
 
 
 def choose(
-    plan: Plan, settings: Settings, spend: Callable[[Settings], Spending], attempt: Attempt
+    plan: Plan,
+    settings: Settings,
+    spend: Callable[[Settings], Spending],
+    attempt: Attempt,
+    lower_is_better: bool = False,
 ) -> tuple[Settings, tuple[Trial, ...]]:
-    """Settings with edges and density set, and what was tried. `attempt`: phase, plan, settings, share -> score, CPU seconds.
+    """Settings with edges and density set, and what was tried. `attempt`: phase, plan, settings, share -> score, CPU seconds;
+    of an error the lower score is the better one.
 
     Raises BudgetError where no candidate fits.
     """
@@ -53,9 +58,17 @@ def choose(
             score, seconds = attempt(phase, network, own, share)
             trials.append(Trial(own.edges, own.density, share, network.widths(), score, seconds))
             rung.append((score, own, network))
-        rung.sort(key=lambda row: -row[0])
+        rung.sort(key=lambda row: row[0], reverse=not lower_is_better)  # of equals the first stays first
         left = [(own, network) for _, own, network in rung[:survivors]]
     return left[0][0], tuple(trials)
+
+
+def effort(plan: Plan, settings: Settings) -> float:
+    """Steps of all trials as a share of the search's own, where every candidate fits."""
+    left, total = len(list(candidates(plan, settings))), 0.0
+    for share, survivors in RUNGS:
+        total, left = total + share * left, min(left, survivors)
+    return total
 
 
 def candidates(plan: Plan, settings: Settings) -> Iterator[Settings]:
@@ -67,11 +80,11 @@ def candidates(plan: Plan, settings: Settings) -> Iterator[Settings]:
         layer_edges={name: edges[name] for name in small} | dict(settings.layer_edges),
         layer_density={name: densities[name] for name in small} | dict(settings.layer_density),
     )
-    for count, kept in KEPT_SIGNED if settings.signs == "learned" else KEPT:
-        if settings.edges is None:
-            yield replace(fixed, edges=count, density=kept / count)
-        elif kept <= settings.edges:
-            yield replace(fixed, density=kept / settings.edges)
+    pairs: tuple[tuple[int, float], ...] = KEPT_SIGNED if settings.signs == "learned" else KEPT
+    if settings.edges is not None:
+        pairs = tuple(dict.fromkeys((settings.edges, kept) for _, kept in pairs if kept <= settings.edges))
+    for count, kept in pairs:
+        yield replace(fixed, edges=count, density=kept / count)
 
 
 def _fitting(settings: Iterable[Settings], spend: Callable[[Settings], Spending]) -> list[tuple[Settings, Plan]]:

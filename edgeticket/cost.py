@@ -10,6 +10,7 @@ import numpy as np
 
 from edgeticket.bench import bench
 from edgeticket.budget import Budget, Cost, Verdict
+from edgeticket.codes import edges_of
 from edgeticket.compact import compact
 from edgeticket.export import export
 from edgeticket.model import Int8, Model, Signs, Weights
@@ -176,11 +177,12 @@ class PacketEstimate:
         learned: frozenset[str],
         signed: bool = False,
         inputs: Mapping[str, Input] | None = None,
+        in_order: bool = True,
     ) -> None:
         self.densities, self.edges, self.learned, self.signed = densities, edges, learned, signed
         rows = []
         for share in (2, 4):
-            model = _random_model(wide, densities, edges, learned, signed, share, inputs or {})
+            model = _random_model(wide, densities, edges, learned, signed, share, inputs or {}, in_order)
             parts = packed_bytes(model)
             parts["masks"] += parts.pop("flips")  # one code may hold both
             rows.append((self._features(model.plan), parts))
@@ -226,6 +228,7 @@ def _random_model(
     signed: bool,
     share: int,
     inputs: Mapping[str, Input],
+    in_order: bool = True,
 ) -> Model:
     """The network of one in `share` channels of each group, chosen, masked and taught at random."""
     rng = np.random.default_rng(0)
@@ -245,23 +248,36 @@ def _random_model(
         rows, columns = wide.rows_columns(layer, kept)
         every = np.ones((shape[0], edges[name], *shape[1:]), bool)
         k = kept_edges(plan, plan[name], densities[name], edges[name]) // shape[0]
-        mask = _random_mask(Signs(0, index, every, rows, columns).edge_signs(), k, signed, rng)
-        flips = mask & (rng.random(mask.shape) < 0.5) if signed else None
-        weights[name] = Signs(0, index, mask, rows, columns, flips)
+        make = _random_sums if in_order else _random_mask
+        mask, flips = make(Signs(0, index, every, rows, columns).edge_signs(), k, signed, rng)
+        weights[name] = Signs(0, index, mask, rows, columns, flips if signed else None)
     channels = {layer.name: rng.normal(size=plan.shapes[layer.name][0]) for layer in plan.scaled()}
     parameters = {name: round_parameters(values) for name, values in channels.items()}
     return Model(plan, weights, parameters, parameters, inputs, {})
 
 
-def _random_mask(signs: np.ndarray, k: int, signed: bool, rng: np.random.Generator) -> np.ndarray:
-    """bool like `signs`: k edges of each filter as search/subset_sum.py apportions them to random scores.
+def _random_sums(signs: np.ndarray, k: int, signed: bool, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Mask and flips like `signs`: k edges of each filter as search/subset_sum.py apportions them to random scores.
 
     Parallel edges of one sign are then kept in their order, which is less information than any k edges.
     """
     score = np.abs(rng.normal(size=(len(signs), 1, *signs.shape[2:])))
-    wanted = np.ones_like(signs[:, :1]) if signed else rng.choice(np.array([-1, 1]), score.shape)
+    wanted = rng.choice(np.array([-1, 1], np.int8), score.shape)
     serves = np.ones(signs.shape, bool) if signed else signs == wanted
-    flat = (serves * score / (2 * np.cumsum(serves, 1) - 1)).reshape(len(signs), -1)
+    mask = _best(serves * score / (2 * np.cumsum(serves, 1) - 1), k)
+    if not signed:
+        return mask, np.zeros_like(mask)
+    return edges_of(mask.sum(1, dtype=np.int8) * wanted[:, 0], signs, True)
+
+
+def _random_mask(signs: np.ndarray, k: int, signed: bool, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Mask and flips like `signs`: any k edges of each filter."""
+    mask = _best(rng.random(signs.shape), k)
+    return mask, mask & (rng.random(signs.shape) < 0.5) & signed
+
+
+def _best(score: np.ndarray, k: int) -> np.ndarray:
+    flat = score.reshape(len(score), -1)
     mask = np.zeros(flat.shape, bool)
     np.put_along_axis(mask, np.argpartition(-flat, k - 1, axis=1)[:, :k], True, axis=1)
-    return mask.reshape(signs.shape)
+    return mask.reshape(score.shape)

@@ -17,6 +17,7 @@ from edgeticket.model import Model
 from edgeticket.network import network_plan
 from edgeticket.ops import Weighted
 from edgeticket.plan import Plan
+from edgeticket.plugins import load
 from edgeticket.search._training import Progress
 from edgeticket.session import Session
 from edgeticket.settings import Settings
@@ -40,36 +41,42 @@ def find(
     """Search `plan` for a ticket, then train the controls. Resumes from `checkpoint` when that file exists.
 
     Under a `budget`, widths are narrowed to it, and density and edges chosen for it where `settings` leave them open;
-    `latency` is what to ask of plans where it has a latency. `control` is a narrow network of the ticket's widths,
-    `uniform_control` one scaled alike everywhere to the budget.
+    `latency` is what to ask of plans where it has a latency. `control` is a narrow network of the ticket's widths
+    before dead channels leave, `uniform_control` one scaled alike everywhere, in whole multiples, until it fits.
     Raises UnsupportedError for a network that no search can teach, DataError where data and plan do not fit, BudgetError where
     no width is narrow enough, EquivalenceError when torch and the numpy reference disagree. A budget that the result misses
     raises nothing: `Found.verdicts` tell.
     """
     check_plan(plan, data)
-    _check_budget(settings, budget, latency)
+    check_budget(settings, budget)
+    if budget and budget.has("latency_ms") and latency is None:
+        raise UsageError("a budget of latency needs a latency table: see edgeticket.latency")
+    if uniform_control and not budget:
+        raise UsageError("--uniform-control is for a --budget: leave it out")
+    load("search", settings.method)  # before anything of it is read or trained
+    teacher = network_plan(settings.teacher, data) if settings.teacher else None
+    if teacher:
+        check_plan(teacher, data)
     session = Session(plan, data, settings, budget, Path(checkpoint) if checkpoint else None, report)
     results: list[Result] = []
     controls: dict[str, Ticket | Model] = {}
-    if settings.teacher:
-        teacher = network_plan(settings.teacher, data)
-        check_plan(teacher, data)
+    if teacher:
         results.append(session.teacher(teacher))
     spent: Spending | None = None
     trials: tuple[Trial, ...] = ()
     if budget:
-        spend = partial(spending, plan, budget=budget, inputs=session.inputs, latency=latency)
+        spend = partial(spending, plan, budget=budget, inputs=session.sensor(plan), latency=latency)
         if wanted(settings, budget):
-            settings, trials = choose(plan, settings, spend, session.attempt)
+            settings, trials = choose(plan, settings, spend, session.attempt, session.teaching.task.lower_is_better)
         spent = spend(settings)
     decided = spent.decided if spent else settings.final(plan)
-    ticket, result, difference = session.ticket("ticket", plan, settings, decided, spent)
-    results.insert(0, result)
-    narrow = {"control": ticket.narrow} if control and (settings.keep < 1 or spent) else {}
+    ticket, result, difference, left = session.ticket("ticket", plan, settings, decided, spent)
+    results.insert(0, replace(result, seconds=result.seconds + sum(trial.seconds for trial in trials)))
+    narrow = {"control": left} if control and left != plan else {}
     if spent and uniform_control:
         narrow["uniform"] = spent.uniform
     for name, own in narrow.items():
-        controls[name], result, _ = session.ticket(name, own, replace(settings, keep=1.0), decided)
+        controls[name], result, *_ = session.ticket(name, own, replace(settings, keep=1.0), decided)
         results.append(result)
     if float_control:
         controls["float"], result = session.floating("float", ticket.narrow)
@@ -79,11 +86,10 @@ def find(
     return Found(ticket, tuple(results), difference, controls, verdicts, expected, trials)
 
 
-def _check_budget(settings: Settings, budget: Budget | None, latency: Latency | None) -> None:
+def check_budget(settings: Settings, budget: Budget | None) -> None:
+    """Raise UsageError for settings that say what the budget is to say."""
     if budget and settings.keep < 1:
         raise UsageError("--keep and --budget both say how wide the result is: leave one of them out")
-    if budget and budget.has("latency_ms") and latency is None:
-        raise UsageError("a budget of latency needs a latency table: see edgeticket.latency")
 
 
 def check_plan(plan: Plan, data: Data) -> None:

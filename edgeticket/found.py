@@ -120,7 +120,7 @@ class Found:
         missed = [verdict.text() for verdict in self.verdicts if not verdict.met]
         if missed:
             raise BudgetError(
-                f"the budget is not met, or not shown to be met: {'; '.join(missed)}; the ticket was written as it is"
+                f"the budget is not met, or not shown to be met: {'; '.join(missed)}; the ticket is what came nearest"
             )
 
     def _unlearned(self) -> str:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import re
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -29,7 +30,7 @@ from edgeticket.search._teaching import Teaching
 from edgeticket.search._training import Checkpoint, Job, Progress, train, use_device
 from edgeticket.settings import Settings
 from edgeticket.spending import Spending
-from edgeticket.ticket import Ticket
+from edgeticket.ticket import Input, Ticket
 from edgeticket.weights import MaskedWeight
 
 LOG = logging.getLogger("edgeticket.find")
@@ -51,11 +52,13 @@ class Session:
     ) -> None:
         self.data, self.settings, self.report, self.teaching = data, settings, report, Teaching(data)
         self.budget = {"budget": budget.words()} if budget else {}
-        self.inputs = {next(iter(plan.inputs)): data.input}
         use_device(settings.device, settings.threads)
         self.checkpoint = Checkpoint(path, _key(plan, data, settings, self.budget))
         if path is not None and path.exists():
             self.checkpoint.load()
+
+    def sensor(self, plan: Plan) -> dict[str, Input]:
+        return {next(iter(plan.inputs)): self.data.input}
 
     def job(self, phase: str, plan: Plan, choices: Choices) -> Job:
         data, s = self.data, self.settings
@@ -89,27 +92,30 @@ class Session:
 
     def ticket(
         self, phase: str, plan: Plan, settings: Settings, decided: Plan, spending: Spending | None = None
-    ) -> tuple[Ticket, Result, float]:
-        """Densities, edges and learned layers are those of `decided`, so that a ticket and its controls have the same.
+    ) -> tuple[Ticket, Result, float, Plan]:
+        """A ticket, how far torch and numpy differ on it, and the plan as it was before dead channels left.
+
+        Densities, edges and learned layers are those of `decided`, so that a ticket and its controls have the same.
 
         Under a budget `spending` says what leaves; without, `settings.keep` does.
         """
         start = time.process_time()
         job = self._searched(phase, plan, settings, decided, spending)
-        ticket = self._finish(job, settings, decided)
+        with blame("search", settings.method):
+            ticket = self._finish(job, settings, decided)
         seconds = job.seconds + time.process_time() - start
         model = compact(ticket)
         proof = self.data.select[0][:PROOF_IMAGES]
         difference = require_equal(
             f"{phase}: masked torch network against the numpy reference of the compacted one",
-            outputs(job.net, proof, self.inputs)[0],
+            outputs(job.net, proof, self.sensor(plan))[0],
             run(model, proof),
         )
         result = self._result(phase, job, ticket.narrow, ticket.purity, seconds)
         if self.teaching.task.thresholds:
             alarm = result.to_json()["threshold"]
             ticket = replace(ticket, provenance={**ticket.provenance, "alarm_above": alarm})
-        return ticket, result, difference
+        return ticket, result, difference, job.net.plan
 
     def attempt(self, phase: str, plan: Plan, settings: Settings, share: float) -> tuple[float, float]:
         """The headline on the select part after a share of the steps, and CPU seconds."""
@@ -144,7 +150,7 @@ class Session:
             )
         job, seconds = self._float_job("teacher", plan)
         result = self._result("teacher", job, plan, FLOAT, seconds)
-        self.teaching = replace(self.teaching, advice=outputs(job.net, self.data.train[0], self.inputs)[0])
+        self.teaching = replace(self.teaching, advice=outputs(job.net, self.data.train[0], self.sensor(plan))[0])
         return result
 
     def _float_job(self, phase: str, plan: Plan) -> tuple[Job, float]:
@@ -160,7 +166,7 @@ class Session:
         job, seconds = self._float_job(f"{name} control", plan)
         weights = {name: Float(job.net.cell(name).weight().detach().cpu().numpy()) for name in job.net.names}
         scale, bias, slope = job.net.folded()
-        model = Model(plan, weights, scale, bias, self.inputs, {}, self.data.task, slope, self.teaching.target)
+        model = Model(plan, weights, scale, bias, self.sensor(plan), {}, self.data.task, slope, self.teaching.target)
         return calibrated(model, self.data), self._result(name, job, plan, FLOAT, seconds)
 
     def _result(self, name: str, job: Job, plan: Plan, purity: str, seconds: float) -> Result:
@@ -191,7 +197,7 @@ class Session:
             learned=learned,
             scale=scale,
             bias=bias,
-            inputs=self.inputs,
+            inputs=self.sensor(net.wide),
             quant={},
             task=self.data.task,
             purity=settings.purity(decided),
@@ -213,10 +219,9 @@ def _provenance(data: Data, settings: Settings) -> dict[str, Any]:
     choices = settings.words()
     del choices["float_step"]
     for choice in ("method", "teacher"):
-        path, py, more = choices[choice].partition(".py")
-        if py:
-            digest = hashlib.sha256(Path(path + py).read_bytes()).hexdigest()
-            choices[choice] = f"{Path(path).name}{py}{more} sha256 {digest}"
+        if file := re.fullmatch(r"(.+\.py)(:.*)?", choices[choice]):
+            digest = hashlib.sha256(Path(file[1]).read_bytes()).hexdigest()
+            choices[choice] = f"{Path(file[1]).name}{file[2] or ''} sha256 {digest}"
     return {
         "edgeticket": __version__,
         "torch": version("torch"),

@@ -1,6 +1,7 @@
 """A budget, made into what its search needs: what narrower networks would cost, and how wide uniform scaling would leave them."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -8,8 +9,11 @@ import numpy as np
 
 from edgeticket.budget import Budget, Verdict
 from edgeticket.cost import Estimator, PacketEstimate
+from edgeticket.errors import BudgetError
 from edgeticket.plan import Plan
+from edgeticket.plugins import load
 from edgeticket.search._shrink import lowest, widths_for
+from edgeticket.search.subset_sum import SubsetSum
 from edgeticket.settings import Settings
 from edgeticket.ticket import Input
 
@@ -50,16 +54,32 @@ def spending(
     uniform = plan
     for _ in range(ROUNDS):
         decided, chosen = uniform, _chosen(settings, uniform)
-        packet = (
-            PacketEstimate(plan, *chosen, settings.signs == "learned", inputs) if budget.has("packet_bytes") else None
-        )
-        judge = Estimator(aim, *chosen, packet, latency.predict if latency else None).judge
-        widths = widths_for(plan, judge, settings.units(plan), lowest(settings, plan))
+        packet = _packet(plan, settings, chosen, inputs) if budget.has("packet_bytes") else None
+        estimated = (*chosen, packet, latency.predict if latency else None)
+        judge, widths = _fit(plan, settings, (aim, budget), estimated)
         first = {name: np.arange(len(plan.groups[name].ids)) < width for name, width in widths.items()}
         uniform = plan.narrow(plan.fill(first))
         if _chosen(settings, uniform) == chosen:
             break
     return Spending(judge, latency.fill if latency else None, uniform, decided)
+
+
+def _fit(
+    plan: Plan, settings: Settings, budgets: Sequence[Budget], estimated: tuple[Any, ...]
+) -> tuple[Callable[[Plan], tuple[Verdict, ...]], dict[str, int]]:
+    """By the first of the budgets that can be met. Raises BudgetError in the words of the last."""
+    for budget in budgets[:-1]:
+        judge = Estimator(budget, *estimated).judge
+        with suppress(BudgetError):
+            return judge, widths_for(plan, judge, settings.units(plan), lowest(settings, plan))
+    judge = Estimator(budgets[-1], *estimated).judge
+    return judge, widths_for(plan, judge, settings.units(plan), lowest(settings, plan))
+
+
+def _packet(plan: Plan, settings: Settings, chosen: tuple[Any, ...], inputs: Mapping[str, Input]) -> PacketEstimate:
+    in_order = issubclass(load("search", settings.method).WEIGHT, SubsetSum)  # of equal edges the first stay
+    densities, edges, learned = chosen
+    return PacketEstimate(plan, densities, edges, learned, settings.signs == "learned", inputs, in_order)
 
 
 def _chosen(settings: Settings, plan: Plan) -> tuple[dict[str, float], dict[str, int], frozenset[str]]:

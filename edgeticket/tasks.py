@@ -32,6 +32,7 @@ class Scored:
 class Task(Protocol):
     word: str  # of the figures
     headline_word: str
+    lower_is_better: bool  # of the headline
     thresholds: bool  # whether answers depend on a threshold from the select part
 
     def outputs(self, data: Data) -> int:
@@ -64,7 +65,7 @@ def of(data: Data) -> Task:
 
 
 class Classification:
-    word, headline_word, thresholds = "accuracy", "accuracy", False
+    word, headline_word, lower_is_better, thresholds = "accuracy", "accuracy", False, False
 
     def outputs(self, data: Data) -> int:
         return len(data.classes)
@@ -101,7 +102,7 @@ class Regression:
     names: tuple[str, ...]
     step: tuple[float, ...]  # 1 / standard deviation of each target over train
 
-    word, headline_word, thresholds = "RMSE", "relative RMSE", False
+    word, headline_word, lower_is_better, thresholds = "RMSE", "relative RMSE", True, False
 
     def outputs(self, data: Data) -> int:
         return len(self.names)
@@ -150,7 +151,7 @@ class Regression:
 
 
 class Anomaly:
-    word, headline_word, thresholds = "AUC", "AUC", True
+    word, headline_word, lower_is_better, thresholds = "AUC", "AUC", False, True
 
     def outputs(self, data: Data) -> int:
         return int(np.prod(data.train[0].shape[1:]))

@@ -109,6 +109,7 @@ def raising(monkeypatch, error):
         (errors.DataError, 1),
         (errors.PluginError, 1),
         (errors.UsageError, 2),
+        (errors.BudgetError, 3),
         (errors.EquivalenceError, 4),
         (errors.UnsupportedError, 5),
         (errors.InsufficientDataError, 6),
@@ -121,7 +122,7 @@ def test_a_library_error_is_a_line_and_an_exit_code(monkeypatch, kind, code):
 
 
 def test_every_error_class_has_its_exit_code_tested():
-    assert {cls.exit_code for cls in errors.EdgeTicketError.__subclasses__()} == {1, 2, 4, 5, 6}
+    assert {cls.exit_code for cls in errors.EdgeTicketError.__subclasses__()} == {1, 2, 3, 4, 5, 6}
 
 
 def test_interrupted_is_130_and_says_how_to_go_on(monkeypatch):

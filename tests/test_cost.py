@@ -166,7 +166,7 @@ def test_every_part_of_a_packet_has_a_line() -> None:
 def test_random_masks_keep_k_edges_and_parallel_ones_in_order() -> None:
     rng = np.random.default_rng(3)
     signs = rng.choice(np.array([-1, 1], np.int8), (6, 3, 10, 3, 3))
-    mask = cost._random_mask(signs, 50, False, rng)
+    mask = cost._random_sums(signs, 50, False, rng)[0]
     assert (mask.reshape(6, -1).sum(1) == 50).all()
     for side in (-1, 1):
         kept, able = mask & (signs == side), signs == side
@@ -174,7 +174,7 @@ def test_random_masks_keep_k_edges_and_parallel_ones_in_order() -> None:
             earlier = able[:, :edge] & ~kept[:, :edge]
             assert not (kept[:, edge : edge + 1] & earlier).any()
     assert not ((mask & (signs > 0)).any(1) & (mask & (signs < 0)).any(1)).any()
-    assert (cost._random_mask(signs, 50, True, rng).reshape(6, -1).sum(1) == 50).all()
+    assert (cost._random_sums(signs, 50, True, rng)[0].reshape(6, -1).sum(1) == 50).all()
 
 
 # tickets

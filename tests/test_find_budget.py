@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from click.testing import CliRunner
 
 torch = pytest.importorskip("torch")
 
-from edgeticket.auto import candidates  # noqa: E402
+from edgeticket.auto import candidates, choose  # noqa: E402
 from edgeticket.budget import Budget, amount  # noqa: E402
 from edgeticket.cli import main  # noqa: E402
 from edgeticket.compact import compact, prove  # noqa: E402
@@ -22,6 +23,7 @@ from edgeticket.network import network_plan  # noqa: E402
 from edgeticket.packet import packed_bytes  # noqa: E402
 from edgeticket.plan import Plan  # noqa: E402
 from edgeticket.settings import Settings  # noqa: E402
+from edgeticket.spending import spending  # noqa: E402
 from edgeticket.ticket import read_ticket  # noqa: E402
 
 QUICK = Settings(epochs=2, batch=64, seed=5)
@@ -144,6 +146,22 @@ def test_resumed_under_a_budget_is_the_same_file(digits: Data, stop: str, tmp_pa
     assert [trial.score for trial in again.trials] == [trial.score for trial in whole.trials]
 
 
+@pytest.mark.parametrize("lower_is_better", [False, True])
+def test_what_goes_on_is_what_is_better_by_the_task(digits: Data, lower_is_better: bool) -> None:
+    plan = network_plan("conv:16,32,32", digits)
+    budget, scores = Budget.parse("packet=1500"), iter([0.5, 0.4, 0.2, 0.6, 0.3, 0.1, 0.2, 0.7])
+
+    def attempt(phase: str, plan: Plan, settings: Settings, share: float) -> tuple[float, float]:
+        return next(scores), 1.0
+
+    spend = partial(spending, plan, budget=budget, inputs={"input": digits.input}, latency=None)
+    chosen, trials = choose(plan, QUICK, spend, attempt, lower_is_better)
+    first, then = trials[:6], trials[6:]
+    order = sorted(first, key=lambda trial: trial.score, reverse=not lower_is_better)
+    assert [one.density for one in then] == [one.density for one in order[:2]]
+    assert chosen.density == then[0 if lower_is_better else 1].density
+
+
 def test_candidates_leave_small_filters_as_they_are(digits: Data) -> None:
     plan = network_plan("conv:16,32,32", digits)
     for own in candidates(plan, Settings(learn="none")):
@@ -153,4 +171,58 @@ def test_candidates_leave_small_filters_as_they_are(digits: Data) -> None:
     assert {own.edges for own in candidates(plan, Settings(signs="learned"))} == {1}
     assert {own.edges for own in candidates(plan, Settings(edges=2))} == {2}
     kept = [own.density * own.edges for own in candidates(plan, Settings(edges=2))]
-    assert np.allclose(kept, [0.1, 0.25, 0.25, 0.5, 1.0, 1.5])
+    assert np.allclose(kept, [0.1, 0.25, 0.5, 1.0, 1.5])
+
+
+def test_the_controls_are_what_they_are_called(digits: Data) -> None:
+    """Uniform: the widths of uniform scaling; both decided on as the ticket is."""
+    plan, budget, own = (
+        network_plan("conv:16,32,32", digits),
+        Budget.parse("kept_macs=12K"),
+        replace(QUICK, density=0.2, edges=2),
+    )
+    found = find(plan, digits, own, budget=budget, uniform_control=True)
+    uniform = found.controls["uniform"]
+    spent = spending(plan, own, budget=budget, inputs={"input": digits.input}, latency=None)
+    assert uniform.plan.widths() == spent.uniform.widths()
+    for control in (uniform, found.controls["control"]):
+        assert control.edges.keys() == found.ticket.edges.keys()
+        assert control.learned.keys() == found.ticket.learned.keys()
+
+
+def test_trials_are_judged_on_the_select_part(digits: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Labels of the certify part that are all wrong change no choice."""
+    plan, budget = network_plan("conv:16,16", digits), Budget.parse("packet=1500")
+    wrong = replace(digits, certify=(digits.certify[0], (digits.certify[1] + 1) % 10))
+    right, other = (find(plan, data, QUICK, budget=budget, control=False) for data in (digits, wrong))
+    assert [trial.score for trial in right.trials] == [trial.score for trial in other.trials]
+    assert right.results[0].seconds > sum(trial.seconds for trial in right.trials)
+
+
+def test_a_budget_that_only_the_floor_meets_is_met(digits: Data) -> None:
+    """Estimates aim below the limit, but what fits the limit itself is not refused."""
+    plan, own = network_plan("conv:8,8", digits), replace(QUICK, density=0.3, edges=1, epochs=1)
+    least = sum(packed_bytes(compact(find(plan, digits, own).ticket)).values())
+    found = find(plan, digits, own, budget=Budget.parse(f"packet={least + 2}"), control=False)
+    assert found.verdicts[0].value == pytest.approx(least, abs=20)
+
+
+def test_requests_without_sense(digits: Data) -> None:
+    with pytest.raises(UsageError, match="--uniform-control"):
+        find(network_plan("conv:8,8", digits), digits, QUICK, uniform_control=True)
+    with pytest.raises(UsageError, match="--budget"):
+        Budget.parse("")
+
+
+def test_a_teacher_may_name_its_input_as_it_likes(digits: Data, tmp_path: Path) -> None:
+    net = tmp_path / "net.py"
+    net.write_text(
+        "from torch import nn\n\nclass Net(nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+        "        self.c, self.n = nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8)\n        self.f = nn.Linear(8, 10)\n\n"
+        "    def forward(self, pixels):\n        return self.f(self.n(self.c(pixels)).relu().mean((2, 3)))\n"
+    )
+    plan = network_plan("conv:8,8", digits)
+    plain, taught = (find(plan, digits, replace(QUICK, teacher=teacher)) for teacher in ("", f"{net}:Net"))
+    assert [row.name for row in taught.results] == ["ticket", "teacher"]
+    assert taught.ticket.to_bytes() != plain.ticket.to_bytes()
+    assert taught.ticket.provenance["settings"]["teacher"].startswith("net.py:Net sha256 ")

@@ -1,19 +1,26 @@
 """sweep: resumable row by row, honest about what failed, and optimal where nothing is better."""
 
+import hashlib
 import json
 import math
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 torch = pytest.importorskip("torch")
 
-from edgeticket import sweep as sweeping  # noqa: E402
+from edgeticket import __version__  # noqa: E402
+from edgeticket.auto import effort  # noqa: E402
 from edgeticket.cli import main  # noqa: E402
 from edgeticket.data import Data, load  # noqa: E402
-from edgeticket.errors import EdgeTicketError, UsageError  # noqa: E402
-from edgeticket.sweep import grid, picture, read_rows, seconds, summaries, sweep, table  # noqa: E402
+from edgeticket.errors import EdgeTicketError, PluginError, UsageError  # noqa: E402
+from edgeticket.network import network_plan  # noqa: E402
+from edgeticket.pareto import AXES, check_picture, picture, read_rows, summaries, table  # noqa: E402
+from edgeticket.session import Session  # noqa: E402
+from edgeticket.sweep import done, grid, seconds, sweep, tried  # noqa: E402
 
 QUICK = {"epochs": [1], "batch": [64]}
 
@@ -34,6 +41,17 @@ def test_every_combination_once_one_seed_of_all_first() -> None:
             grid(["conv"], [""], [0], **wrong)
     with pytest.raises(UsageError, match="no resource"):
         grid(["conv"], ["speed=1"], [0])
+
+
+def test_what_is_written_in_two_ways_is_one_search() -> None:
+    assert len(grid(["conv", "conv"], ["packet=2K", "packet=2048"], [0, 0], density=["0.5", "0.50"])) == 1
+    assert len(grid(["conv"], [""], [0], density=["0.5", "0.51"])) == 2
+
+
+def test_keep_and_budget_contradict_each_other_before_anything_runs() -> None:
+    assert len(grid(["conv"], ["packet=2K"], [0], keep=[1.0])) == 1
+    with pytest.raises(UsageError, match="--keep and --budget"):
+        grid(["conv"], ["", "packet=2K"], [0], keep=[1.0, 0.5])
 
 
 def test_finished_rows_are_not_run_again_and_others_are(digits: Data, tmp_path: Path) -> None:
@@ -79,13 +97,67 @@ def stop(row: int, of: int, progress) -> None:
     raise KeyboardInterrupt
 
 
+def test_two_sweeps_on_one_file_lose_no_row_and_share_no_checkpoint(digits: Data, tmp_path: Path) -> None:
+    path, beside = tmp_path / "rows.jsonl", []
+    one, other = (grid(["conv:8,8"], [""], [seed], density=["0.5"], epochs=[1], batch=[64]) for seed in (0, 1))
+
+    def meanwhile(row: int, of: int, progress) -> None:
+        if not beside:
+            with pytest.raises(KeyboardInterrupt):
+                sweep(one, digits, path, report=stop)
+            with pytest.raises(KeyboardInterrupt):
+                sweep(other, digits, path, report=stop)
+            beside.extend(tmp_path.glob("*.checkpoint"))
+            sweep(other, digits, path)
+
+    sweep(one, digits, path, report=meanwhile)
+    assert len(beside) == 2
+    assert [row["key"]["seed"] for row in read_rows(path)] == [1, 0]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_row_that_another_sweep_finished_meanwhile_is_there_once(digits: Data, tmp_path: Path) -> None:
+    path, searches, started = tmp_path / "rows.jsonl", grid(["conv:8,8"], [""], [0], **QUICK), []
+
+    def meanwhile(row: int, of: int, progress) -> None:
+        if not started:
+            started.append(row)
+            started.extend(sweep(searches, digits, path))
+
+    assert sweep(searches, digits, path, report=meanwhile) == started[1:] == read_rows(path)
+
+
+def test_a_plug_in_that_changed_is_another_search(digits: Data, tmp_path: Path) -> None:
+    method, net = tmp_path / "mine.py", tmp_path / "net.py"
+    for file in (method, net):
+        file.write_text("ONE = 1\n")
+    (search,) = grid([f"{net}:Net"], [""], [0], method=[str(method)], teacher=[f"{net}:8,8"])
+    key, rows = search.key(digits), [{"key": search.key(digits)}]
+    digest = hashlib.sha256(b"ONE = 1\n").hexdigest()
+    assert key["method"] == f"mine.py sha256 {digest}"
+    assert key["network"] == f"net.py:Net sha256 {digest}"
+    assert key["teacher"] == f"net.py:8,8 sha256 {digest}"
+    assert key["edgeticket"] == __version__
+    assert done(search, digits, rows)
+    for file in (method, net):
+        file.write_text("TWO = 2\n")
+        assert not done(search, digits, rows)
+        file.write_text("ONE = 1\n")
+    method.unlink()
+    with pytest.raises(PluginError, match="no such file"):
+        search.key(digits)
+
+
 def test_a_cut_line_is_dropped_and_junk_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "rows.jsonl"
-    path.write_text('{"key": {}}\n{"key": {"se')
-    assert read_rows(path) == [{"key": {}}]
-    path.write_text('junk\n{"key": {}}\n')
-    with pytest.raises(EdgeTicketError, match="line 1"):
-        read_rows(path)
+    path, whole = tmp_path / "rows.jsonl", json.dumps(row("cheap", 0, 0.7, 100)) + "\n"
+    for cut in ('{"key": {"se', '{"k', whole[:-5]):
+        path.write_text(whole + cut)
+        assert read_rows(path) == [json.loads(whole)]
+    for junk in ("junk", "5", '{"a":1}', '{"key": {}}', '{"key": 5}', "\0", '{"failed": "x"}', "[]"):
+        for text in (junk + "\n" + whole, whole + junk, junk):
+            path.write_text(text)
+            with pytest.raises(EdgeTicketError, match=rf"line {2 if text == whole + junk else 1}: not a row"):
+                read_rows(path)
 
 
 def test_a_budget_that_no_width_meets_is_a_row_that_says_so(digits: Data, tmp_path: Path) -> None:
@@ -94,10 +166,19 @@ def test_a_budget_that_no_width_meets_is_a_row_that_says_so(digits: Data, tmp_pa
     assert "cannot be met" in table(rows)
 
 
-def row(name: str, seed: int, select: float, packed: int, latency: float | None = None) -> dict:
-    cost = dict.fromkeys(sweeping.AXES) | {"packed_bytes": packed, "latency_ms": latency}
+def row(name: str, seed: int, select: float, packed: int, latency: float | None = None, lower: bool = False) -> dict:
+    cost = dict.fromkeys(AXES) | {"packed_bytes": packed, "latency_ms": latency}
     key = {"network": name, "seed": seed, "method": "subset_sum"}
-    return {"key": key, "select": select, "certify": select, "cpu_seconds": 10, "missed": [], "cost": cost}
+    key |= {"budget": "", "examples": 9, "density": 0.5, "epochs": 1}
+    return {
+        "key": key,
+        "select": select,
+        "certify": select,
+        "lower_is_better": lower,
+        "cpu_seconds": 10,
+        "missed": [],
+        "cost": cost,
+    }
 
 
 def test_optimal_is_what_nothing_beats_in_both() -> None:
@@ -125,6 +206,25 @@ def test_optimal_is_what_nothing_beats_in_both() -> None:
     assert "400 " in table(rows)
 
 
+def test_of_errors_the_lower_is_optimal() -> None:
+    rows = [row(*one, lower=True) for one in (("cheap", 0, 0.7, 100), ("good", 0, 0.2, 300), ("worse", 0, 0.9, 400))]
+    assert ["packed_bytes" in one.best for one in summaries(rows)] == [True, True, False]
+    assert "lower is better" in table(rows)
+    assert "lower is better" not in table([row("cheap", 0, 0.7, 100)])
+
+
+def test_rows_of_a_regression_say_that_lower_is_better(tmp_path: Path) -> None:
+    rows = sweep(grid(["mlp:8"], [""], [0], density=["0.5"], **QUICK), regression(tmp_path), tmp_path / "rows.jsonl")
+    assert rows[0]["headline"] == "relative RMSE"
+    assert rows[0]["lower_is_better"] is True
+
+
+def regression(folder: Path) -> Data:
+    x = np.random.default_rng(0).normal(size=(480, 1, 6, 6)).astype(np.float32)
+    np.savez(folder / "made.npz", x_train=x, y_train=x[:, 0, :2, 0] + 3)
+    return load(folder / "made.npz")
+
+
 def test_the_picture_is_the_same_every_time(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     rows = [row("cheap", 0, 0.7, 100), row("good", 0, 0.9, 300, 2.0)]
@@ -135,6 +235,37 @@ def test_the_picture_is_the_same_every_time(tmp_path: Path) -> None:
     assert first.count(b'<g id="axes_') == 2
     with pytest.raises(UsageError, match="no row"):
         picture([{"key": {}, "failed": "x"}], tmp_path / "c.svg")
+    for name in ("a.png", "a.pdf"):
+        picture(rows, tmp_path / name)
+        first = (tmp_path / name).read_bytes()
+        picture(rows, tmp_path / name)
+        assert first == (tmp_path / name).read_bytes()
+
+
+def test_a_picture_that_cannot_be_drawn_is_told_before_anything_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "old.svg").write_text("old")
+    words = ["sweep", "-m", "conv:8,8", "--seeds", "0", "--epochs", "1", "-o", str(tmp_path / "r.jsonl"), "--picture"]
+    wrong = {"p.doc": "ends in", "p": "ends in", "no/p.svg": "not a folder", "old.svg": "--overwrite"}
+    for name, told in wrong.items():
+        done = CliRunner().invoke(main, [*words, str(tmp_path / name)])
+        assert done.exit_code == 2, done.output
+        assert told in done.output
+    done = CliRunner().invoke(main, [*words, str(tmp_path / "p.svg"), "-o", str(tmp_path / "p.svg")])
+    assert "where the rows go" in done.output
+    check_picture(tmp_path / "old.svg", overwrite=True)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    done = CliRunner().invoke(main, [*words, str(tmp_path / "p.svg")])
+    assert done.exit_code == 2
+    assert "pip install" in done.output
+    assert [path.name for path in tmp_path.iterdir()] == ["old.svg"]
+
+
+def test_a_folder_of_the_rows_that_is_missing_is_told_before_anything_runs(tmp_path: Path) -> None:
+    done = CliRunner().invoke(main, ["sweep", "-m", "conv:8,8", "-o", str(tmp_path / "no" / "r.jsonl")])
+    assert done.exit_code == 2
+    assert "not a folder" in done.output
 
 
 def test_the_cost_is_that_of_rows_like_it_or_of_a_few_steps(digits: Data) -> None:
@@ -143,6 +274,44 @@ def test_the_cost_is_that_of_rows_like_it_or_of_a_few_steps(digits: Data) -> Non
     assert 0.01 < timed < 300
     known = {"key": search.key(digits), "cpu_seconds": 77.0}
     assert seconds(search, digits, [known, {"key": search.key(digits) | {"epochs": 1}, "cpu_seconds": 1.0}]) == 77.0
+
+
+def test_trials_are_in_the_estimate(digits: Data, tmp_path: Path) -> None:
+    own = {seed: grid(["conv:8,8"], ["packet=2K"], [seed], density=["auto", "0.5"], **QUICK) for seed in (0, 1)}
+    chosen, given = own[0]
+    assert tried(chosen)
+    assert not tried(given)
+    assert effort(network_plan("conv:8,8", digits), chosen.settings) == pytest.approx(6 * 0.1 + 2 * 0.25)
+    rows = [{"key": one.key(digits), "cpu_seconds": cost} for one, cost in ((chosen, 50.0), (given, 20.0))]
+    assert [seconds(one, digits, rows) for one in own[1]] == [50.0, 20.0]
+    words = ["sweep", "-m", "conv:8,8", "--budget", "packet=2K", "--density", "auto,0.5", "--seeds", "0-1"]
+    told = CliRunner().invoke(main, [*words, "--epochs", "1", "-o", str(tmp_path / "r.jsonl"), "--list"]).output
+    assert "2 of conv:8,8 with the trials of --density auto, about" in told
+    assert "2 of conv:8,8, about" in told
+
+
+def test_trials_are_added_to_what_was_timed(digits: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Session, "attempt", lambda self, phase, plan, settings, share: (0.5, 10 * share))
+    chosen, given = grid(["conv:8,8"], ["packet=2K"], [0], density=["auto", "0.5"], **QUICK)
+    assert [seconds(one, digits, []) for one in (chosen, given)] == pytest.approx([10 * 2.1, 10])
+
+
+def test_the_overview_knows_of_sweep() -> None:
+    told = CliRunner().invoke(main, ["--help"]).output
+    assert told.index("\n  find ") < told.index("\n  sweep ") < told.index("\n  show ")
+    assert "3 budget not met" in " ".join(told.split())
+
+
+def test_an_interrupted_sweep_is_told_to_start_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgeticket.sweep.sweep", stop_all)
+    words = ["sweep", "-m", "conv:8,8", "--seeds", "0", "--epochs", "1", "-o", str(tmp_path / "r.jsonl")]
+    done = CliRunner().invoke(main, words)
+    assert done.exit_code == 130
+    assert "a sweep or a run when started again" in done.output
+
+
+def stop_all(*given, **options) -> None:
+    raise KeyboardInterrupt
 
 
 def test_the_command(tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ def latency(what: str, report: Report, bar: str, against: str) -> str:
 
 def storage(data: Data, folder: Path) -> list[str]:
     """The four lossless storages of one ticket."""
-    ticket = find(network_plan("conv:16,32,32", data), data, Settings(epochs=1)).ticket
+    ticket = find(network_plan("conv:16,32,32", data), data, Settings(epochs=1, edges=1)).ticket
     paths = [folder / f"{name}.onnx" for name in STORAGES]
     for path, weights in zip(paths, STORAGES, strict=True):
         export(ticket, "onnx", path, weights=weights)
@@ -111,7 +111,7 @@ def storage(data: Data, folder: Path) -> list[str]:
     first, *others = bench([*paths, folder / "int8.onnx"], runs=1000)
     rows = []
     for name, report in zip((*STORAGES[1:], "int8"), others, strict=True):
-        against = f"fp32 file of conv:16,32,32, {first.cost.file_bytes:,} bytes"
+        against = f"fp32 file of conv:16,32,32 --edges 1, {first.cost.file_bytes:,} bytes"
         share = (report.cost.file_bytes or 0) / (first.cost.file_bytes or 1)
         gzip = report.details["gzip_bytes"] / first.details["gzip_bytes"]
         bars = {"trit5": ("<= 1/8", "0.97-1.03x")}.get(name, ("", ""))

@@ -20,7 +20,20 @@ from edgeticket import __version__
 from edgeticket.errors import EdgeTicketError
 
 # The order of work; a command that is not named here comes last.
-ORDER = ["inspect", "find", "show", "compact", "requantize", "export", "unpack", "verify", "bench", "data", "run"]
+ORDER = [
+    "inspect",
+    "find",
+    "sweep",
+    "show",
+    "compact",
+    "requantize",
+    "export",
+    "unpack",
+    "verify",
+    "bench",
+    "data",
+    "run",
+]
 EXTRAS = {"torch": "edgeticket[search]", "PIL": "edgeticket[images]"}
 INTERRUPTED = 130
 _DEBUG = "edgeticket.debug"
@@ -52,7 +65,8 @@ class LazyGroup(click.Group):
         except KeyboardInterrupt as error:
             _fail(
                 ctx,
-                "interrupted, nothing half-written is left; a saved search goes on with `find --resume`, a run when started again",
+                "interrupted, nothing half-written is left; what was saved goes on: "
+                "a search with `find --resume`, a sweep or a run when started again",
                 INTERRUPTED,
                 error,
             )
@@ -135,5 +149,6 @@ def format_option(command: Callable[..., Any]) -> Callable[..., Any]:
 def main() -> None:
     """Find sparse subnetworks of random networks and ship them to devices.
 
-    Exit codes: 0 done, 1 error, 2 usage, 4 equivalence failed, 5 unsupported network, 6 too few data, 130 interrupted.
+    Exit codes: 0 done, 1 error, 2 usage, 3 budget not met, 4 equivalence failed, 5 unsupported network, 6 too few data,
+    130 interrupted.
     """

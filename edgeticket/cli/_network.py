@@ -14,7 +14,7 @@ NETWORK = (
     "NAME[:WIDTH,...], PATH.py[:WIDTH,...] or your own PyTorch module, MY_NET.py:NAME. NAME is conv, mlp, wave, resnet8, "
     "ds-cnn, mobilenet-v1-025, autoencoder or streaming-wakeword."
 )
-DENSITY = "Kept edges / (fan-in x edges), above 0 and at most 1, e.g. 0.1 or auto,conv1=0.5; auto: what --budget wants."
+DENSITY = "Kept edges / (fan-in x edges), above 0 and at most 1, e.g. 0.1 or auto,conv1=0.5; auto: half an edge a connection, or what --budget wants."
 EDGES = "Random edges a connection, 1 to 16, e.g. 3 or auto,conv1=4."
 LEARN = (
     "Layers with learned int8 weights: stem, head (while at most 5 % of the weights), depthwise, layer names, or none."

@@ -63,16 +63,18 @@ def command(
 ) -> None:
     """Search the random network -m for a subnetwork that does the job -d, and write what was chosen as a ticket."""
     from edgeticket.data import load
-    from edgeticket.find import find
+    from edgeticket.find import check_budget, check_plan, find
     from edgeticket.network import network_plan
 
     check_free(output, options.pop("overwrite"))
     checkpoint = _checkpoint(output, options.pop("resume"))
     controls = {"control": not options.pop("no_control")}
     controls |= {name: options.pop(name) for name in ("uniform_control", "float_control")}
-    settings, limits = Settings.parse(**options), Budget.parse(budget) if budget else None
+    settings, limits = Settings.parse(**options), Budget.parse(budget) if budget is not None else None
     data = load(source, layout=layout, images=images, task=task)
     plan = network_plan(network, data)
+    check_plan(plan, data)
+    check_budget(settings, limits)
     table, told = _table(limits, settings.threads, plan, data)
     with bar() as report:
         found = find(

@@ -12,6 +12,7 @@ from edgeticket.cli._bar import bar
 from edgeticket.cli._network import NETWORK, latency_table, setting
 from edgeticket.cli._options import TASK, data_options
 from edgeticket.errors import UsageError
+from edgeticket.files import check_free
 
 PER_ROW = 1000  # steps of the bar
 
@@ -43,8 +44,12 @@ def several(option: str, default: str, help: str) -> Callable[..., Any]:
     "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The rows, JSON lines."
 )
 @click.option(
-    "--picture", "drawn", type=click.Path(path_type=Path, dir_okay=False), help="Draw what the rows say, .svg or .png."
+    "--picture",
+    "drawn",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Draw what the rows say, .svg, .png or .pdf.",
 )
+@click.option("--overwrite", is_flag=True, help="Replace the picture if it exists; rows are never replaced.")
 @click.option("--list", "only_list", is_flag=True, help="Say what would be run and what it costs, and run nothing.")
 @format_option
 def command(
@@ -57,15 +62,21 @@ def command(
     latency: bool,
     output: Path,
     drawn: Path | None,
+    overwrite: bool,
     only_list: bool,
     output_format: str,
     **options: Any,
 ) -> None:
     """Search every combination of the given settings; what OUTPUT already holds is not run again."""
-    from edgeticket import sweep
+    from edgeticket import pareto, sweep
     from edgeticket.data import load
     from edgeticket.network import network_plan
 
+    check_free(output, overwrite=True)  # rows are added to those that are there
+    if drawn:
+        pareto.check_picture(drawn, overwrite)
+        if drawn.resolve() == output.resolve():
+            raise UsageError(f"--picture {drawn}: that is where the rows go: name another file")
     data = load(source, layout=layout, images=images, task=task)
     axes = {
         name: options[name].split(";" if name == "learn" else ",")
@@ -87,26 +98,26 @@ def command(
             latency=latency_table(options["threads"], sensors) if timed else None,
             report=lambda row, of, progress: report(_whole(row, of, progress)),
         )
-    click.echo("\n".join(map(json.dumps, rows)) if output_format == "json" else sweep.table(rows))
+    click.echo("\n".join(map(json.dumps, rows)) if output_format == "json" else pareto.table(rows))
     if drawn:
-        sweep.picture(rows, drawn)
+        pareto.picture(rows, drawn)
 
 
 def _announce(searches: list[Any], data: Any, output: Path) -> None:
     """What is to be run and what it costs, on stderr."""
-    from edgeticket import sweep
+    from edgeticket import pareto, sweep
 
-    rows = sweep.read_rows(output)
+    rows = pareto.read_rows(output)
     missing = [search for search in searches if not sweep.done(search, data, rows)]
-    costs: dict[str, float] = {}
+    kinds: dict[tuple[str, bool], list[Any]] = {}
     for search in missing:
-        if search.network not in costs:
-            costs[search.network] = sweep.seconds(search, data, rows)
-    total = sum(costs[search.network] for search in missing)
+        kinds.setdefault((search.network, sweep.tried(search)), []).append(search)
+    costs = {kind: sweep.seconds(alike[0], data, rows) for kind, alike in kinds.items()}
+    total = sum(costs[kind] * len(alike) for kind, alike in kinds.items())
     click.echo(f"{len(searches)} searches, {len(searches) - len(missing)} of them done in {output}", err=True)
-    for network, cost in costs.items():
-        count = sum(search.network == network for search in missing)
-        click.echo(f"  {count} of {network}, about {cost:.0f} s of CPU each", err=True)
+    for (network, tried), cost in costs.items():
+        what = f"{network} with the trials of --density auto" if tried else network
+        click.echo(f"  {len(kinds[network, tried])} of {what}, about {cost:.0f} s of CPU each", err=True)
     click.echo(f"about {total / 60:.1f} minutes of CPU to go", err=True)
 
 

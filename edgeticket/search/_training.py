@@ -179,7 +179,7 @@ def train(job: Job, checkpoint: Checkpoint) -> None:
             raise
         checkpoint.put(job.phase, run.state, run.step == job.total)
     run.clock.lap("other")
-    job.profile = _profile(run.clock.seconds, sum(net.cell(name).weight_seconds for name in net.names))
+    job.profile = _profile(run.clock.seconds, run.weights)
     recalibrate(net, x[mixed[:NORM_IMAGES]], job)
     net.eval()
 
@@ -193,7 +193,7 @@ class _Run:
         self.watched = ""
         self.epoch_steps = job.total // job.epochs
         self.start = time.process_time()
-        self.clock = Clock()
+        self.clock, self.weights = Clock(), 0.0
 
     def one_step(self, x: Tensor, y: Tensor) -> None:
         job, net = self.job, self.job.net
@@ -222,11 +222,16 @@ class _Run:
                     f"{job.phase}: the loss became {self.loss} at step {self.step}: try smaller step sizes"
                 )
 
+    def weight_seconds(self) -> float:
+        return sum(cell.weight_seconds for cell in self.job.net.cells)  # type: ignore[misc]
+
     def loss_of(self, x: Tensor, y: Tensor) -> Tensor:
         job = self.job
         inputs = prepare(x, job.input)
         self.clock.lap("data")
+        before = self.weight_seconds()
         loss = job.loss(job.net(inputs), y)
+        self.weights += self.weight_seconds() - before
         if job.penalty:
             loss = loss + job.penalty(job.net)
         self.clock.lap("forward")
