@@ -14,8 +14,11 @@ Made by `make evidence`: `edgeticket find ARGUMENTS --seed 0`, then 1, ...; resu
 deviation over seeds, on the certify part, which chose nothing. Packed bytes count every parameter that a device needs, by one
 function for tickets and rivals alike (`edgeticket show`); `of int8` is their ratio to the same network with every weight an int8.
 Adds are kept edges, multiplies those of int8 layers, both of one inference; `work` is their sum in multiply-accumulates of the
-same network without a mask. `to float`: difference in points to the float32 network of the same shape in the same section, trained
-for the same steps at step 0.5, the best of 0.1 to 2 (docs/notes.md).
+same network without a mask. Float networks are trained for the same steps at step 0.5, the best of 0.1 to 2 (docs/notes.md).
+
+Every row says how many seeds it has; rows with fewer than their section asks for are not finished (`make evidence` goes on). The
+first section and most of "Other networks" were searched before the units of scales and biases had their final number of bits: their
+values were put on those grids afterwards, which moves them by 1e-5 of themselves, to be weighed; accuracy is as found.
 """
 COLUMNS = (
     "arguments",
