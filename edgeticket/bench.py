@@ -1,9 +1,11 @@
 """Measure artifacts on a target, side by side, and say what each costs against the first."""
 
+import re
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -30,8 +32,9 @@ def bench(
     seed: int = 0,
     timeout_s: float = 600,
 ) -> list[Report]:
-    """One report for each path, in order; ratios are to the first. `on`: the name of a target, or the path of its .py.
+    """One report for each path, in order; ratios are to the first.
 
+    `on`: the name of a target, the path of its .py, or either with an address behind it: ssh://user@host, serial:/dev/ttyACM0.
     With `period_ms`, also one inference every so many ms (`paced_runs` of them), and how many missed the end of their period.
     Raises UsageError when a request makes no sense, PluginError for the target, and what the target raises.
     """
@@ -39,14 +42,17 @@ def bench(
     artifacts = [artifact(path) for path in paths]
     if not artifacts:
         raise UsageError("bench: name at least one file")
-    target = plugins.load("targets", on)
+    name, address = target_and_address(on)
+    target = plugins.load("targets", name)
+    _check_address(target, name, address)
     for one in artifacts:
         if one.format not in target.FORMATS:
-            raise UsageError(f"{one.path}: target {on} measures {', '.join(target.FORMATS)}, not {one.format!r}")
+            raise UsageError(f"{one.path}: target {name} measures {', '.join(target.FORMATS)}, not {one.format!r}")
     if need := target.missing():
-        raise UsageError(f"target {on} cannot run here: {need}")
+        raise UsageError(f"target {name} cannot run here: {need}")
     asked: dict[str, Any] = {"threads": threads, "runs": runs, "warmup": warmup, "period_ms": period_ms}
     asked |= {"paced_runs": paced_runs, "seed": seed, "timeout_s": timeout_s}
+    asked |= {"address": address} if address else {}
     reports = target.measure(artifacts, **asked)
     return [_complete(report, one, reports[0]) for report, one in zip(reports, artifacts, strict=True)]
 
@@ -57,6 +63,21 @@ def artifact(path: str | Path) -> Artifact:
     if not path.exists():
         raise UsageError(f"{path}: there is no such file or folder")
     return Artifact(path, "c" if path.is_dir() else path.suffix.removeprefix("."))
+
+
+def target_and_address(on: str) -> tuple[str, str]:
+    """Of "ssh://user@host:22": ("ssh", "user@host:22"); of a target without an address: (target, "")."""
+    match = re.fullmatch(r"([A-Za-z][\w-]*|.+\.py):(?://)?(.*)", on)
+    return (match[1], match[2]) if match else (on, "")
+
+
+def _check_address(target: ModuleType, name: str, address: str) -> None:
+    """A target that wants an address says so by ADDRESS: what one looks like."""
+    form = getattr(target, "ADDRESS", None)
+    if form and not address:
+        raise UsageError(f"target {name} needs an address: --on {form}")
+    if address and not form:
+        raise UsageError(f"target {name} takes no address: --on {name}")
 
 
 def _check(runs: int, warmup: int, threads: int, period_ms: float | None, paced_runs: int, timeout_s: float) -> None:
@@ -122,6 +143,14 @@ def no_difference(ratio: Mapping[str, float]) -> bool:
 
 # text
 
+# Columns of cores: the head, and what it shows of a report; the first ones with their ratio to the first row.
+CORE_RATIOS: dict[str, Callable[[Report], int | None]] = {
+    "instructions": lambda report: report.cost.instructions,
+    "flash": lambda report: report.cost.flash_bytes,
+    "RAM": lambda report: report.cost.ram_bytes,
+}
+CORE_DETAILS = {"code": "code_bytes", "constants": "constant_bytes", "stack": "stack_bytes", "self-test": "selftest"}
+FOOTER = ("cpu", "onnxruntime", "compiler", "emulator", "threads", "load_average_before")
 HEADER = (
     "file",
     "bytes",
@@ -141,7 +170,9 @@ HEADER = (
 
 
 def table(reports: Sequence[Report]) -> str:
-    """The reports as text, a row each; x: the ratio to the first row."""
+    """The reports as text, a row each; x: the ratio to the first row. Latency where it was measured, else what a core spends."""
+    if reports[0].cost.instructions is not None:
+        return _core_table(reports)
     rows = [HEADER, *(_row(report, reports[0]) for report in reports)]
     return "\n".join(
         [*columns(rows, "<"), *(line for report in reports for line in _paced(report)), _footer(reports[0])]
@@ -166,6 +197,20 @@ def _row(report: Report, first: Report) -> tuple[str, ...]:
     )
 
 
+def _core_table(reports: Sequence[Report]) -> str:
+    heads = [cell for head in CORE_RATIOS for cell in (head, "x")]
+    rows = [["file", *heads, *CORE_DETAILS], *(_core_row(report, reports[0]) for report in reports)]
+    machines = ", ".join(sorted({report.environment["machine"] for report in reports}))
+    return "\n".join([*columns(rows, "<"), f"{_footer(reports[0])}; machine {machines}; bytes of the network alone"])
+
+
+def _core_row(report: Report, first: Report) -> list[str]:
+    values = [(value(report), value(first)) for value in CORE_RATIOS.values()]
+    ratios = [cell for value, base in values for cell in (_number(value), _times(value, base))]
+    details = [report.details.get(name, "-") for name in CORE_DETAILS.values()]
+    return [Path(report.artifact).name, *ratios, *(f"{cell:,}" if isinstance(cell, int) else cell for cell in details)]
+
+
 def _paced(report: Report) -> list[str]:
     series, details = report.details["percentiles"], report.details
     if "paced_ms" not in series:
@@ -182,7 +227,7 @@ def _footer(report: Report) -> str:
     facts = report.environment
     if report.cost.how == "none":
         return f"target {report.target}: nothing was measured"
-    known = [f"{key} {facts[key]}" for key in ("cpu", "onnxruntime", "threads", "load_average_before") if key in facts]
+    known = [f"{key} {facts[key]}" for key in FOOTER if key in facts]
     return f"target {report.target}, {report.cost.how}; {', '.join(known)}"
 
 

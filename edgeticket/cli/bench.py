@@ -6,13 +6,21 @@ from typing import Any
 
 import click
 
+from edgeticket import plugins
 from edgeticket.bench import bench, table
 from edgeticket.cli import format_option
+
+TARGETS = ", ".join(name.replace("_", "-") for name in plugins.names("targets"))
 
 
 @click.command("bench")
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--on", default="cpu", show_default=True, help="Target: cpu, null, or the path to a .py file.")
+@click.option(
+    "--on",
+    default="cpu",
+    show_default=True,
+    help=f"Target: {TARGETS}, or the path to a .py file. ssh://user@host[:port] and serial:DEVICE[@baud] have an address.",
+)
 @click.option("--threads", default=1, show_default=True, help="Threads of the runtime.")
 @click.option("--runs", default=500, show_default=True, help="Measured inferences of each model, back to back.")
 @click.option("--warmup", default=20, show_default=True, help="Inferences of each model before the first measured one.")
@@ -25,6 +33,9 @@ from edgeticket.cli import format_option
 @format_option
 def command(paths: tuple[Path, ...], output_format: str, **options: Any) -> None:
     """Measure each of PATHS (.onnx, or a folder of C) on a target: latency, memory, size.
+
+    cortex-*: instructions, flash, RAM and stack of a folder of C on an emulated core. The folder's code is built and run: take
+    only one that you would run yourself.
 
     Several models are measured in turns in one run, so the ratio to the first one holds on a busy machine. In brackets
     is a 95 % interval of the ratio; a ratio within 3 % of 1 is called no difference.

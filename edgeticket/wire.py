@@ -1,0 +1,239 @@
+"""The wire form of a model: what a device reads, from its own flash or as an update (docs/packet.md has every byte).
+
+Little-endian, no alignment. A header, the sections of the inputs, a section per layer with constants in the plan's order, a
+checksum. A firmware knows the plan; the packet names it by digest and holds nothing that the plan tells.
+"""
+
+import json
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from math import prod
+
+import numpy as np
+
+from edgeticket.codes import pack_mask, raw_bits
+from edgeticket.integer import IntegerModel, integerise
+from edgeticket.integer_layer import RESIDUALS, SENSORS, TABLES, Codes, IntegerLayer, keeps_codes
+from edgeticket.model import Model, Signs
+from edgeticket.ops import SCALED, AveragePool, Concat, Layer, Norm, Op, Pad, PRelu, Resize, leak
+from edgeticket.plan import Plan
+
+MAGIC = b"ETP1"
+HEADER = 32  # bytes: magic, length, seed, digest of the plan, digest of the model
+INT8, SEED, SIGNS = 0, 1, 2  # how a layer's weights are stored
+NARROW = 1  # flag of a head: no |acc| reaches 2^23
+NARROW_LIMIT = 1 << 23
+
+
+@dataclass(frozen=True)
+class Wire:
+    """A model in its wire form, and the integers that it holds."""
+
+    packet: bytes
+    integer: IntegerModel
+    codings: Mapping[str, int]  # layer with weights -> INT8, SEED or SIGNS
+
+
+def pack(model: Model, form: str = "seed") -> Wire:
+    """`form`: seed (signs by the generator wherever they are the seed's), signs (stored) or dense (all as int8).
+
+    Raises UnsupportedError where the integer network of `model` does not exist.
+    """
+    integer = integerise(model)
+    codings = {layer.name: _coding(model, layer, form) for layer in model.plan.weighted()}
+    sections = [_input(integer, name) for name in model.plan.inputs]
+    for record in integer.layers:
+        sections.append(numbers(integer, record))
+        if record.layer.name in codings:
+            sections.append(_weights(model, record, codings[record.layer.name]))
+    body = b"".join(sections)
+    seeds = {own.seed for own in model.weights.values() if isinstance(own, Signs)} or {0}
+    length = HEADER + len(body) + 4
+    head = MAGIC + length.to_bytes(4, "little") + min(seeds).to_bytes(8, "little")
+    head += plan_digest(model, codings) + bytes.fromhex(model.digest)[:8]
+    return Wire(sealed(head + body), integer, codings)
+
+
+def sealed(content: bytes) -> bytes:
+    """With its CRC-32 (ISO-HDLC, as zlib's) behind it."""
+    return content + zlib.crc32(content).to_bytes(4, "little")
+
+
+def plan_digest(model: Model, codings: Mapping[str, int]) -> bytes:
+    """8 bytes that name what a firmware was made for: the narrow plan, the sensors, how each layer's weights are stored."""
+    stored = {name: [coding, edges(model, name)] for name, coding in codings.items()}
+    sensors = {name: sensor.dtype for name, sensor in model.inputs.items()}
+    whole = json.dumps([model.plan.to_json(), sensors, stored], sort_keys=True, separators=(",", ":"))
+    return sha256(whole.encode()).digest()[:8]
+
+
+def edges(model: Model, name: str) -> int:
+    """Parallel edges of a masked layer; 1 of others."""
+    own = model.weights[name]
+    return own.mask.shape[1] if isinstance(own, Signs) else 1
+
+
+def _coding(model: Model, layer: Layer, form: str) -> int:
+    own = model.weights[layer.name]
+    if form == "dense" or not isinstance(own, Signs):
+        return INT8
+    return SIGNS if form == "signs" or own.flips is not None else SEED
+
+
+# numbers
+
+
+def held(integer: IntegerModel, name: str) -> Codes:
+    """How a device holds a tensor: an exact uint8 sensor with one offset raw, as codes with the offset as zero point."""
+    own = integer.tensors[name]
+    source = name
+    while source not in integer.plan.inputs:
+        layer = integer.plan[source]
+        if not keeps_codes(layer.op):
+            return own
+        source = layer.inputs[0]
+    sensor = integer.inputs[source]
+    if source in integer.exact and sensor.dtype == "uint8" and len(set(sensor.offset)) == 1:
+        offset = int(sensor.offset[0])
+        if 0 <= offset <= SENSORS["uint8"][1]:
+            return Codes(own.scale, offset)
+    return own
+
+
+def numbers(integer: IntegerModel, record: IntegerLayer) -> bytes:
+    """The constants of a layer but its weights: zero points of its inputs, head, rows (docs/packet.md)."""
+    layer = record.layer
+    zeros = bytes(held(integer, name).zero_point for name in layer.inputs)
+    if keeps_codes(layer.op):
+        return zeros if isinstance(layer.op, Pad) else b""
+    assert record.multiplier is not None
+    assert record.shift is not None
+    narrow = record.sums + (0 if record.bias is None else int(np.abs(record.bias.astype(np.int64)).max())) < NARROW_LIMIT
+    zero_point = integer.tensors[layer.name].zero_point
+    parts = [zeros, bytes([zero_point, record.low, record.high, NARROW if narrow else 0]), _curve(record)]
+    for factor in record.factors:
+        parts.append(factor.to_bytes(4, "little"))
+    if record.factors:
+        return b"".join([*parts, record.shift.astype(np.uint8).tobytes()])
+    for i in _rows(integer.plan, record):
+        if record.bias is not None:
+            parts.append(int(record.bias[i]).to_bytes(4, "little", signed=True))
+        if isinstance(layer.op, Norm):
+            assert record.values is not None
+            parts.append(bytes([int(record.values.reshape(-1)[i]) != 0]))
+        parts.append(_ratio(record.multiplier, record.shift, i))
+        if isinstance(layer.op, PRelu):
+            assert record.below is not None
+            parts.append(_ratio(*record.below, i))
+    return b"".join(parts)
+
+
+def _curve(record: IntegerLayer) -> bytes:
+    kind = getattr(record.layer.op, "activation", "none")
+    if kind in TABLES:
+        m, e = record.after
+        return m.to_bytes(2, "little", signed=True) + bytes([e])
+    if leak(kind) is not None:
+        assert record.below is not None
+        return _ratio(*record.below, 0)
+    return b""
+
+
+def residual(record: IntegerLayer) -> bool:
+    """Whether the layer's table is of what its activation is less max(x, 0)."""
+    return getattr(record.layer.op, "activation", "none") in RESIDUALS
+
+
+def _ratio(multiplier: np.ndarray, shift: np.ndarray, i: int) -> bytes:
+    """int16 and uint8; a single pair serves every row."""
+    m, e = (values.reshape(-1)[i if values.size > 1 else 0] for values in (multiplier, shift))
+    return int(m).to_bytes(2, "little", signed=True) + bytes([int(e)])
+
+
+def _rows(plan: Plan, record: IntegerLayer) -> list[int]:
+    """Where in the record's arrays the rows of the wire form are."""
+    op: Op = record.layer.op
+    if isinstance(op, (*SCALED, PRelu)):
+        return list(range(plan.shapes[record.layer.name][0]))
+    if isinstance(op, Concat):
+        widths = [plan.shapes[name][0] for name in record.layer.inputs]
+        return [sum(widths[:i]) for i in range(len(widths))]
+    if isinstance(op, AveragePool) or (isinstance(op, Resize) and op.mode == "area"):
+        assert record.unit is not None
+        units, first = np.unique(record.unit.reshape(-1), return_index=True)
+        return first[np.argsort(-units)].tolist()  # few elements in the window: a large unit
+    return [0]
+
+
+def _input(integer: IntegerModel, name: str) -> bytes:
+    """int16 offset per channel of a sensor that is read exactly but not held raw; the zero point of codes."""
+    own, sensor = held(integer, name), integer.inputs[name]
+    if own.dtype is np.uint8:
+        return bytes([own.zero_point])
+    return np.array(sensor.offset).astype("<i2").tobytes()
+
+
+# weights
+
+
+def _weights(model: Model, record: IntegerLayer, coding: int) -> bytes:
+    assert record.values is not None
+    if coding == INT8:
+        return bytes([INT8]) + record.values.astype(np.int8).tobytes()
+    own = model.weights[record.layer.name]
+    assert isinstance(own, Signs)
+    head = bytes([coding, own.mask.shape[1]])
+    if coding == SEED:
+        taps = prod(own.mask.shape[3:])
+        head += _ids(own.rows, 1) + _ids(own.columns, _repeat(own.columns, taps))
+    bits = pack_mask(record.values != 0)
+    values = raw_bits(_value_bits(own, record.values, coding))
+    return head + _size(len(bits)) + bits + _size(len(values)) + values
+
+
+def _value_bits(own: Signs, values: np.ndarray, coding: int) -> np.ndarray:
+    """bool: of each weight that is not 0, its side (1: minus) where both are possible, then a 1 for each further edge, and a
+    0 behind them if there could be one more."""
+    edges = own.mask.shape[1]
+    signs = Signs(own.seed, own.layer, own.mask, own.rows, own.columns).edge_signs()
+    minus = (signs < 0).sum(1).reshape(-1)
+    bits: list[bool] = []
+    for i in np.flatnonzero(values.reshape(-1)).tolist():
+        value, below = int(values.reshape(-1)[i]), int(minus[i])
+        room = edges if coding == SIGNS else below if value < 0 else edges - below
+        if coding == SIGNS or 0 < below < edges:
+            bits.append(value < 0)
+        bits += [abs(value) > edge for edge in range(1, min(abs(value) + 1, room))]
+    return np.array(bits, bool)
+
+
+def _repeat(columns: np.ndarray, taps: int) -> int:
+    """How many inputs in a row each kept id stands for: more than one where channels were flattened."""
+    if taps > 1 or len(columns) < 2 or (columns == np.arange(len(columns))).all():
+        return 1
+    breaks = np.flatnonzero(np.diff(columns) > 1) + 1
+    runs = np.diff(np.concatenate([[0], breaks, [len(columns)]]))
+    starts = columns[np.concatenate([[0], breaks])]
+    return int(np.gcd.reduce(np.concatenate([runs, starts])))
+
+
+def _ids(ids: np.ndarray, repeat: int) -> bytes:
+    """Size and bitmap of kept wide ids, each standing for `repeat` in a row; size 0: the first ones."""
+    if (ids == np.arange(len(ids))).all():
+        return _size(0)
+    own = ids[::repeat] // repeat
+    bits = np.zeros(int(own.max()) + 1, bool)
+    bits[own] = True
+    code = raw_bits(bits)
+    return _size(len(code)) + _size(repeat) + code
+
+
+def _size(count: int) -> bytes:
+    """LEB128: seven bits a byte, lowest first, the highest bit says that more follow."""
+    code = bytearray()
+    while count > 127:
+        code.append(count & 127 | 128)
+        count >>= 7
+    return bytes([*code, count])

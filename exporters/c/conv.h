@@ -1,0 +1,11 @@
+/* A convolution over a packed input: positions that share a filter lie `pitch` a row apart in one run, beyond the padding. */
+typedef struct {
+  et_fan fan;
+  uint32_t in, out; /* places in the arena */
+  uint32_t group_plane, out_plane;
+  uint32_t fill, filled; /* bytes to clear before, where the output is padded */
+  uint16_t filters, group_filters, layer;
+  uint16_t width, height, pitch;
+  et_offset out_at[2][2], out_row, out_column; /* of even and odd rows and columns; steps of two rows, of two columns */
+  const et_activation *activation;
+} et_conv;

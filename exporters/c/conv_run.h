@@ -1,0 +1,68 @@
+/* One layer, its constants at k; what follows them. */
+static const uint8_t *et_conv_SUFFIX(const et_conv *g, uint8_t *arena, et_offset *list, const uint8_t *seed,
+                                     const uint8_t *k) {
+  const int32_t zero = *k++;
+  const uint8_t *head = k, *row = head + ET_HEAD(g->activation), *weights = row + 7u * g->filters;
+  const int32_t low = head[1], high = head[2], offset = head[0];
+  const uint32_t fast = g->activation->kind == ET_CLAMP, size = (uint32_t)g->fan.inputs * g->fan.taps;
+  const int8_t *dense = (const int8_t *)weights + 1;
+  const ELEMENT *in = (const ELEMENT *)(const void *)(arena + g->in);
+  const uint32_t run = (uint32_t)(g->height - 1) * g->pitch + g->width;
+#ifdef ET_MASKED_CONV_SUFFIX
+  et_masks masks;
+  const uint32_t masked = weights[0] != ET_INT8;
+  if (masked) weights = et_masks_open(&masks, weights, seed, g->layer);
+  else
+#else
+  const uint32_t masked = 0;
+  (void)list, (void)seed;
+  if (!masked)
+#endif
+    weights += 1 + g->filters * size;
+  memset(arena + g->fill, head[0], g->filled);
+  for (uint32_t f = 0; f < g->filters; f++, row += 7) {
+    const ELEMENT *p = in + f / g->group_filters * g->group_plane;
+    int32_t start = et_i32(row), sum = 0;
+#ifdef ET_MASKED_CONV_SUFFIX
+    if (masked) et_decode(&masks, &g->fan, list), sum = (int32_t)masks.plus - (int32_t)masks.minus;
+    else
+#endif
+      for (uint32_t i = 0; i < size && zero; i++) sum += dense[i];
+    start -= zero * sum;
+    et_ratio ratio = et_ratio_of(row + 4, head[3] & 1u);
+    uint8_t *out = arena + g->out + f * g->out_plane, *q0 = out + g->out_at[0][0], *q1 = out + g->out_at[0][1];
+    uint32_t x = 0, y = 0;
+    for (uint32_t i = 0; i < run; i += ET_TILE, p += ET_TILE) {
+      int32_t a[ET_TILE];
+      uint32_t left = run - i < ET_TILE ? run - i : ET_TILE;
+      for (uint32_t j = 0; j < ET_TILE; j++) a[j] = start;
+#ifdef ET_MASKED_CONV_SUFFIX
+      if (masked) et_lists_SUFFIX(p, list, masks.plus, list + ET_LIST - masks.minus, masks.minus, a, left);
+#endif
+#ifdef ET_DENSE_CONV_SUFFIX
+      if (!masked) et_dots_SUFFIX(p, &g->fan, dense, a, left);
+#endif
+      for (const int32_t *s = a, *end = a + left; s < end;) {
+        uint32_t valid = x < g->width ? g->width - x : 0, most = (uint32_t)(end - s);
+        const int32_t *stop = s + (valid < most ? valid : most);
+        x += (uint32_t)(stop - s);
+        while (s < stop) {
+          if (fast && ratio.e) *q0 = (uint8_t)et_clamp(et_rescale(*s, ratio) + offset, low, high);
+          else *q0 = et_code(g->activation, head, et_scale(*s, row + 4));
+          uint8_t *next = q0 + g->out_column;
+          q0 = q1, q1 = next, s++;
+        }
+        if (x < g->width) continue;
+        uint32_t gap = g->pitch - x, rest = (uint32_t)(end - s);
+        gap = gap < rest ? gap : rest;
+        x += gap, s += gap;
+        if (x == g->pitch) {
+          x = 0, y++;
+          q0 = out + (y >> 1) * g->out_row + g->out_at[y & 1u][0], q1 = out + (y >> 1) * g->out_row + g->out_at[y & 1u][1];
+        }
+      }
+    }
+    dense += size;
+  }
+  return weights;
+}

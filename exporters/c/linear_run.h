@@ -1,0 +1,31 @@
+/* A layer of flat inputs; `in`, `out`, fan.inputs, filters and activation of g count. */
+static const uint8_t *et_linear_SUFFIX(const et_conv *g, uint8_t *arena, et_offset *list, const uint8_t *seed,
+                                       const uint8_t *k) {
+  const int32_t zero = *k++;
+  const uint8_t *head = k, *row = head + ET_HEAD(g->activation), *weights = row + 7u * g->filters;
+  const ELEMENT *in = (const ELEMENT *)(const void *)(arena + g->in);
+  const int8_t *dense = (const int8_t *)weights + 1;
+#ifdef ET_MASKED_LINEAR_SUFFIX
+  et_masks masks;
+  const uint32_t masked = weights[0] != ET_INT8;
+  if (masked) weights = et_masks_open(&masks, weights, seed, g->layer);
+  else
+#else
+  (void)list, (void)seed;
+#endif
+    weights += 1u + (uint32_t)g->filters * g->fan.inputs;
+  for (uint32_t f = 0; f < g->filters; f++, row += 7) {
+    int32_t acc = et_i32(row);
+#ifdef ET_MASKED_LINEAR_SUFFIX
+    if (masked) {
+      et_decode(&masks, &g->fan, list);
+      for (const et_offset *o = list, *end = list + masks.plus; o < end;) acc += in[*o++];
+      for (const et_offset *o = list + ET_LIST - masks.minus, *end = list + ET_LIST; o < end;) acc -= in[*o++];
+      acc -= zero * ((int32_t)masks.plus - (int32_t)masks.minus);
+    } else
+#endif
+      for (uint32_t i = 0; i < g->fan.inputs; i++) acc += *dense++ * (in[i] - zero);
+    arena[g->out + f] = et_code(g->activation, head, et_scale(acc, row + 4));
+  }
+  return weights;
+}

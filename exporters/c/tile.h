@@ -1,0 +1,1 @@
+#define ET_TILE 16 /* neighbouring positions that are summed up together */

@@ -1,0 +1,101 @@
+"""The text of a network's C file and header."""
+
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+
+from edgeticket.integer_layer import IntegerLayer, keeps_codes
+from edgeticket.model import Model
+from edgeticket.ops import leak
+from edgeticket.wire import HEADER, INT8, SEED, Wire, edges, residual
+from exporters.c_steps import ELEMENTS, Steps
+from exporters.c_text import array
+
+FRAGMENTS = Path(__file__).with_name("c")
+
+
+class Network:
+    def __init__(self, model: Model, wire: Wire, name: str) -> None:
+        self.model, self.wire, self.name, self.steps = model, wire, name, Steps(model, wire)
+
+    def header(self) -> str:
+        name = self.name
+        return f"""/* {name}, written by edgeticket. real = (code - ZERO) * SCALE. */
+#ifndef {name}_H
+#define {name}_H
+#include <stdint.h>
+
+#define {name}_DIGEST "{self.model.digest}"
+#define {name}_ARENA {self.steps.arena} /* bytes of RAM that predict works in */
+#define {name}_MODEL_BYTES {len(self.wire.packet)}
+
+/* 0: done. */
+{self.steps.signature(name)};
+
+#endif
+"""
+
+    def source(self) -> str:
+        steps, packet = self.steps, list(self.wire.packet)
+        lines = [f'#include "{self.name}.h"', "#include <string.h>", "", *self._settings()]
+        lines += ["", f"static const uint8_t et_model[{len(packet)}] = {array(packet)};"]
+        lines += [f"static uint32_t et_arena[{-(-steps.arena // 4)}];"]
+        lines += [f"typedef char et_arena_as_declared[sizeof et_arena >= {self.name}_ARENA ? 1 : -1];", ""]
+        lines += [self._fragment(fragment) for fragment in ["core.h", *steps.fragments, *steps.kernels]]
+        lines += [f"static const int16_t {name}[] = {values};" for values, name in self._curves.items()]
+        lines += [*self._activations(), *map(steps.text, steps.tables), ""]
+        lines += [f"{steps.signature(self.name)} {{", "  const uint8_t *model = et_model, *k = model + %d;" % HEADER]
+        lines += ["  uint8_t *arena = (uint8_t *)et_arena;"]
+        lines += [f"  {steps.text(call.text)} /* {call.remark.replace('*/', '')} */" for call in steps.calls]
+        return "\n".join([*lines, "  (void)k;", "  return 0;", "}", ""])
+
+    def _settings(self) -> Iterator[str]:
+        codings = self.wire.codings
+        masked = [name for name, coding in codings.items() if coding != INT8]
+        kinds = [_kind(record) for record in self.wire.integer.layers]
+        yield f"typedef uint{8 * self.steps.offset_bytes}_t et_offset;"
+        yield "enum { ET_INT8, ET_SEED, ET_SIGNS };"
+        yield f"#define ET_LIST {self.steps.list_entries}u"
+        yield f"#define ET_EDGES {max((edges(self.model, name) for name in masked), default=1)}"
+        needs = {"SEED": SEED in codings.values(), "LEAKY": any(leak(kind) is not None for kind in kinds)}
+        needs["CURVE"] = any(record.table is not None for record in self.wire.integer.layers)
+        yield from (f"#define ET_NEEDS_{word}" for word, needed in needs.items() if needed)
+        yield from (f"#define {name}" for name in sorted({*self.steps.defines, "ET_PLAIN_i16"}))
+
+    # activations
+
+    @cached_property
+    def _curves(self) -> dict[str, str]:
+        """C text of each table -> its name."""
+        tables = [array(record.table) for record in self.wire.integer.layers if record.table is not None]
+        return {text: f"et_curve_{i}" for i, text in enumerate(dict.fromkeys(tables))}
+
+    def _activations(self) -> Iterator[str]:
+        """Each once; layers share them."""
+        made: dict[str, str] = {}
+        used = " ".join([*self.steps.tables, *(call.text for call in self.steps.calls)])
+        for index, record in enumerate(self.wire.integer.layers):
+            name, text = f"ET_ACT_l{index}", self._activation(record)
+            if keeps_codes(record.layer.op) or f"&{name}" not in used:
+                continue
+            yield f"#define {name} {made[text]}" if text in made else f"static const et_activation {name} = {{{text}}};"
+            made.setdefault(text, name)
+
+    def _activation(self, record: IntegerLayer) -> str:
+        if record.table is None:
+            return f"{'ET_CLAMP' if leak(_kind(record)) is None else 'ET_LEAKY'}, 0, 0"
+        bits = (len(record.table) - 1).bit_length() - 1
+        return f"{'ET_RESIDUAL' if residual(record) else 'ET_CURVE'}, {bits}, {self._curves[array(record.table)]}"
+
+    def _fragment(self, fragment: str) -> str:
+        file, *tokens = fragment.split(":")
+        text = (FRAGMENTS / file).read_text()
+        if tokens:
+            text = text.replace("ELEMENT", ELEMENTS[tokens[0]]).replace("SUFFIX", tokens[0])
+        if len(tokens) > 1:
+            text = text.replace("SOURCE", tokens[1]).replace("RAW", f"{tokens[1]}_t")
+        return text
+
+
+def _kind(record: IntegerLayer) -> str:
+    return getattr(record.layer.op, "activation", "none")
