@@ -225,7 +225,7 @@ class Steps:
         self._need("fan.h", "conv.h", *self._mask_fragments(masked))
         if kernel == "conv":
             sums = ["sums.h"] * (suffix == "u8") + [f"sums_plain.h:{suffix}"]
-            self._need("rescale.h", "tile.h", *(sums if masked else [f"dots.h:{suffix}"]))
+            self._need("rescale.h", "tile.h", *(["places.h", *sums] if masked else [f"dots.h:{suffix}"]))
         self.kernels[f"{kernel}_run.h:{suffix}"] = None
         scratch = self._list(layer) if masked else "0"
         self.tables.append(f"static const et_conv et_{index} = {{{', '.join(fields)}}};")
@@ -235,7 +235,9 @@ class Steps:
         return ["signs.h"] * (masked and SEED in self.wire.codings.values()) + ["masks.h"] * masked
 
     def _list(self, layer: Layer) -> str:
-        place = self._make(f"{layer.name} list", self.list_entries * self.offset_bytes)
+        """Scratch for a filter's list; for a convolution also for where each weight reads."""
+        places = prod(self.plan.weight_shape(layer)[1:]) if isinstance(layer.op, Conv) else 0
+        place = self._make(f"{layer.name} list", (self.list_entries + places) * self.offset_bytes)
         return f"(et_offset *)(void *)(arena + {place})"
 
     def _wide_index(self, layer: Layer) -> int:
@@ -268,8 +270,7 @@ class Steps:
             fill = f"memcpy({row}, weights + 1 + filter * {size}, {size});"
             return self._loop(filters, weights, fill, call, f"weights + {1 + filters * size}")
         self._need("fan.h", *self._mask_fragments(True), "row.h")
-        self.tables.append(f"static const et_offset et_tap_{index}[] = {array(range(prod(kernel)))};")
-        self.tables.append(f"static const et_fan et_fan_{index} = {{{inputs}, {prod(kernel)}, {prod(kernel)}, et_tap_{index}}};")
+        self.tables.append(f"static const et_fan et_fan_{index} = {{{inputs}, {prod(kernel)}, 0, 0}};")
         opened = f"et_masks masks;\n{weights}\nweights = et_masks_open(&masks, weights, model + 8, {self._wide_index(layer)});"
         fill = f"et_row(&masks, &et_fan_{index}, {self._list(layer)}, (int8_t *)({row}));"
         return self._loop(filters, opened, fill, call, "weights")

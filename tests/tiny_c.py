@@ -32,21 +32,24 @@ int NAME_predict(const int8_t *in, int8_t *out) {{
 }}
 """
 SELFTEST = """#include "NAME.h"
-static int8_t out[4];
+#define ET_INPUTS(X) X(et_in0[0])
+#define ET_OUTPUTS(X) X(et_out0)
+static int8_t et_out0[4];
 #if defined(NAME_SIZE_ONLY)
-static int8_t in[16];
-static int et_infer(unsigned i) {{ (void)i; return NAME_predict(in, out); }}
+#define ET_VECTORS 0
+static int8_t et_in0[1][16];
 #else
 #define ET_VECTORS 4
-static const int8_t in[4][16] = {inputs}, expected[4][4] = {outputs};
-static int et_infer(unsigned i) {{ return NAME_predict(in[i], out); }}
+static const int8_t et_in0[4][16] = {inputs};
+static const int8_t et_expected0[4][4] = {outputs};
 static unsigned et_wrong(unsigned i) {{
     unsigned wrong = 0;
     for (unsigned k = 0; k < 4; k++)
-        wrong += out[k] != expected[i][k];
+        wrong += et_out0[k] != et_expected0[i][k];
     return wrong;
 }}
 #endif
+static int et_infer(unsigned i) {{ return NAME_predict(et_in0[i], et_out0); }}
 """
 
 
@@ -71,7 +74,7 @@ def write(folder: Path, *, name="tiny", size=16, arena=256, body="", status=0, f
     texts |= {path.name: path.read_text() for path in PORT.iterdir() if path.name != "selftest.c"}
     folder.mkdir()
     for file, text in texts.items():
-        (folder / file.replace("NAME", name)).write_text(re.sub(r"\bNAME(?=[_.])", name, text))
+        (folder / file.replace("NAME", name)).write_text(re.sub(r"NAME(?=[_\W])", name, text))
     return folder
 
 

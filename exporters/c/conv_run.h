@@ -11,7 +11,7 @@ static const uint8_t *et_conv_SUFFIX(const et_conv *g, uint8_t *arena, et_offset
 #ifdef ET_MASKED_CONV_SUFFIX
   et_masks masks;
   const uint32_t masked = weights[0] != ET_INT8;
-  if (masked) weights = et_masks_open(&masks, weights, seed, g->layer);
+  if (masked) weights = et_masks_open(&masks, weights, seed, g->layer), et_places(&g->fan, list + ET_LIST);
   else
 #else
   const uint32_t masked = 0;
@@ -24,42 +24,34 @@ static const uint8_t *et_conv_SUFFIX(const et_conv *g, uint8_t *arena, et_offset
     const ELEMENT *p = in + f / g->group_filters * g->group_plane;
     int32_t start = et_i32(row), sum = 0;
 #ifdef ET_MASKED_CONV_SUFFIX
-    if (masked) et_decode(&masks, &g->fan, list), sum = (int32_t)masks.plus - (int32_t)masks.minus;
+    if (masked) et_decode(&masks, &g->fan, list + ET_LIST, list), sum = (int32_t)masks.plus - (int32_t)masks.minus;
     else
 #endif
       for (uint32_t i = 0; i < size && zero; i++) sum += dense[i];
     start -= zero * sum;
     et_ratio ratio = et_ratio_of(row + 4, head[3] & 1u);
-    uint8_t *out = arena + g->out + f * g->out_plane, *q0 = out + g->out_at[0][0], *q1 = out + g->out_at[0][1];
+    uint8_t *out = arena + g->out + f * g->out_plane, *q[2] = {out + g->out_at[0][0], out + g->out_at[0][1]};
     uint32_t x = 0, y = 0;
     for (uint32_t i = 0; i < run; i += ET_TILE, p += ET_TILE) {
       int32_t a[ET_TILE];
       uint32_t left = run - i < ET_TILE ? run - i : ET_TILE;
-      for (uint32_t j = 0; j < ET_TILE; j++) a[j] = start;
+      for (uint32_t j = 0; j < ET_TILE; j += 4) a[j] = a[j + 1] = a[j + 2] = a[j + 3] = start;
 #ifdef ET_MASKED_CONV_SUFFIX
       if (masked) et_lists_SUFFIX(p, list, masks.plus, list + ET_LIST - masks.minus, masks.minus, a, left);
 #endif
 #ifdef ET_DENSE_CONV_SUFFIX
       if (!masked) et_dots_SUFFIX(p, &g->fan, dense, a, left);
 #endif
-      for (const int32_t *s = a, *end = a + left; s < end;) {
-        uint32_t valid = x < g->width ? g->width - x : 0, most = (uint32_t)(end - s);
-        const int32_t *stop = s + (valid < most ? valid : most);
-        x += (uint32_t)(stop - s);
-        while (s < stop) {
-          if (fast && ratio.e) *q0 = (uint8_t)et_clamp(et_rescale(*s, ratio) + offset, low, high);
-          else *q0 = et_code(g->activation, head, et_scale(*s, row + 4));
-          uint8_t *next = q0 + g->out_column;
-          q0 = q1, q1 = next, s++;
-        }
-        if (x < g->width) continue;
-        uint32_t gap = g->pitch - x, rest = (uint32_t)(end - s);
-        gap = gap < rest ? gap : rest;
-        x += gap, s += gap;
-        if (x == g->pitch) {
-          x = 0, y++;
-          q0 = out + (y >> 1) * g->out_row + g->out_at[y & 1u][0], q1 = out + (y >> 1) * g->out_row + g->out_at[y & 1u][1];
-        }
+      for (uint32_t j = 0; j < left;) {
+        uint32_t n = x < g->width ? g->width - x : g->pitch - x;
+        n = n < left - j ? n : left - j;
+        if (x >= g->width) {
+        } else if (fast && ratio.e) et_store(a + j, n, q, g->out_column, ratio, head);
+        else et_store_any(a + j, n, q, g->out_column, g->activation, row + 4, head);
+        x += n, j += n;
+        if (x < g->pitch) continue;
+        x = 0, y++;
+        for (unsigned b = 0; b < 2; b++) q[b] = out + (y >> 1) * g->out_row + g->out_at[y & 1u][b];
       }
     }
     dense += size;

@@ -2,6 +2,13 @@
 #define ET_BITWISE /* no count of trailing zeros, no long products, no unaligned words */
 #endif
 
+/* A loop that has all registers to itself. */
+#if defined(__GNUC__)
+#define ET_APART __attribute__((noinline))
+#else
+#define ET_APART
+#endif
+
 /* Numbers of the model, little-endian and unaligned, and the end of every layer: a sum becomes a code (edgeticket/integer.py). */
 static int32_t et_i16(const uint8_t *k) {
   return (int32_t)(((uint32_t)k[0] | (uint32_t)k[1] << 8) ^ 0x8000u) - 0x8000;

@@ -1,5 +1,5 @@
 /* a[0..left - 1], rounded up to LANES, += int8 weights times values, a filter's weights in order. */
-static void et_dots_SUFFIX(const ELEMENT *p, const et_fan *fan, const int8_t *weights, int32_t *a, uint32_t left) {
+ET_APART static void et_dots_SUFFIX(const ELEMENT *p, const et_fan *fan, const int8_t *weights, int32_t *a, uint32_t left) {
 #ifdef ET_BITWISE
   enum { LANES = 4 };
 #else

@@ -18,7 +18,7 @@ static const uint8_t *et_linear_SUFFIX(const et_conv *g, uint8_t *arena, et_offs
     int32_t acc = et_i32(row);
 #ifdef ET_MASKED_LINEAR_SUFFIX
     if (masked) {
-      et_decode(&masks, &g->fan, list);
+      et_decode(&masks, &g->fan, 0, list);
       for (const et_offset *o = list, *end = list + masks.plus; o < end;) acc += in[*o++];
       for (const et_offset *o = list + ET_LIST - masks.minus, *end = list + ET_LIST; o < end;) acc -= in[*o++];
       acc -= zero * ((int32_t)masks.plus - (int32_t)masks.minus);

@@ -1,12 +1,12 @@
 /* Weights under a mask, filter by filter: the lists of what is added and what is subtracted. docs/packet.md has the bytes. */
 typedef struct {
-  const uint8_t *map, *values, *rows, *columns; /* rows, columns: bitmaps of wide ids; none: the first ones */
-  uint32_t map_bit, value_bit, gap;             /* gap: places to the next weight (Rice) */
-  uint32_t row, repeat;
+  const uint8_t *map, *values;
+  uint32_t map_bit, value_bit, gap; /* gap: places to the next weight (Rice) */
+  uint32_t plus, minus;             /* entries of the last filter: the first ones of the list, the last ones of it */
   uint8_t coding, edges, rice;
-  uint32_t plus, minus; /* entries of the last filter: the first ones of the list, the last ones of it */
 #ifdef ET_NEEDS_SEED
-  uint32_t key[ET_EDGES][5], word[ET_EDGES], at[ET_EDGES]; /* word: of counter `at` */
+  const uint8_t *rows, *columns; /* bitmaps of wide ids; none: the first ones */
+  uint32_t row, repeat, channel, id, key[ET_EDGES][5];
 #endif
 } et_masks;
 
@@ -20,10 +20,11 @@ static uint32_t et_size(const uint8_t **k) {
   return v;
 }
 
-/* 24 bits and more from bit `at` of a little-endian stream; three bytes behind its end are read. */
+/* The next 32 bits from bit `at` of a little-endian stream; four bytes behind its end are read. */
 static uint32_t et_bits(const uint8_t *stream, uint32_t at) {
   const uint8_t *p = stream + (at >> 3);
-  return ((uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24) >> (at & 7u);
+  uint32_t shift = at & 7u, low = (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
+  return shift ? low >> shift | (uint32_t)p[4] << (32 - shift) : low;
 }
 
 static uint32_t et_bit(const uint8_t *stream, uint32_t at) { return (uint32_t)(stream[at >> 3] >> (at & 7u)) & 1u; }
@@ -39,14 +40,14 @@ static uint32_t et_gap(et_masks *m) {
 /* Start on a layer's weights at k; the bytes behind them. */
 static const uint8_t *et_masks_open(et_masks *m, const uint8_t *k, const uint8_t *seed, uint32_t layer) {
   m->coding = k[0], m->edges = k[1], k += 2;
-  m->rows = m->columns = 0, m->repeat = 1, m->row = 0;
 #ifdef ET_NEEDS_SEED
+  m->rows = m->columns = 0, m->repeat = 1, m->row = 0;
   if (m->coding == ET_SEED) {
     uint32_t size = et_size(&k);
     if (size) (void)et_size(&k), m->rows = k, k += size;
     size = et_size(&k);
     if (size) m->repeat = et_size(&k), m->columns = k, k += size;
-    for (uint32_t e = 0; e < m->edges; e++) et_keys(seed, layer, e, m->key[e]), m->at[e] = 0xFFFFFFFFu;
+    for (uint32_t e = 0; e < m->edges; e++) et_keys(seed, layer, e, m->key[e]);
   }
 #else
   (void)seed, (void)layer;
@@ -59,98 +60,100 @@ static const uint8_t *et_masks_open(et_masks *m, const uint8_t *k, const uint8_t
   return k + size;
 }
 
-/* The next `length` <= 24 places of the mask. */
+/* A network of one edge everywhere has neither further edges nor sides to read. */
+#define ET_PARALLEL(m) (ET_EDGES == 1 ? 1u : (m)->edges)
+
+/* The next `length` <= 32 places of the mask. */
 static uint32_t et_map(et_masks *m, uint32_t length) {
+  uint32_t bits = 0;
   if (m->rice == 255) {
-    uint32_t bits = et_bits(m->map, m->map_bit) & ((1u << length) - 1u);
+    bits = et_bits(m->map, m->map_bit) & (0xFFFFFFFFu >> (32 - length));
     m->map_bit += length;
     return bits;
   }
-  uint32_t bits = 0;
   while (m->gap < length) bits |= 1u << m->gap, m->gap += 1u + et_gap(m);
   m->gap -= length;
   return bits;
 }
 
 #ifdef ET_NEEDS_SEED
-static uint32_t et_word(et_masks *m, uint32_t e, uint32_t index) {
-  uint32_t at = m->row << 16 | index;
-  if (m->at[e] != at) {
-    uint32_t x = at + m->key[e][0];
-    for (int round = 1; round < 5; round++) x = et_permute(x, m->key[e][round]);
-    m->word[e] = x, m->at[e] = at;
-  }
-  return m->word[e];
+static uint32_t et_word(const et_masks *m, uint32_t e, uint32_t index) {
+  uint32_t x = (m->row << 16 | index) + m->key[e][0];
+  for (int round = 1; round < 5; round++) x = et_permute(x, m->key[e][round]);
+  return x;
 }
 
-/* The signs of `length` <= 24 positions from `position`. */
-static uint32_t et_signs(et_masks *m, uint32_t e, uint32_t position, uint32_t length) {
-  uint32_t shift = position & 31u, bits = et_word(m, e, position >> 5) >> shift;
-  if (shift + length > 32) bits |= et_word(m, e, (position >> 5) + 1u) << (32u - shift);
-  return bits;
+/* Signs of every edge at `length` <= 32 places from `at`, a multiple of 32: the filter's own where all channels are left, else
+   those of wide places, `unit` of them to a channel. */
+static void et_signs(et_masks *m, uint32_t at, uint32_t length, uint32_t unit, uint32_t *sign) {
+  for (uint32_t e = 0; e < ET_PARALLEL(m); e++) sign[e] = m->columns ? 0 : et_word(m, e, at >> 5);
+  for (uint32_t done = 0; m->columns && done < length;) {
+    for (uint32_t c = (at + done) / unit; m->channel <= c; m->channel++)
+      while (!et_bit(m->columns, m->id++)) {}
+    uint32_t first = (at + done) % unit, wide = (m->id - 1) * unit + first, shift = wide & 31u;
+    uint32_t most = unit - first, rest = length - done;
+    most = most < rest ? most : rest;
+    most = most < 32 - shift ? most : 32 - shift;
+    for (uint32_t e = 0; e < ET_PARALLEL(m); e++)
+      sign[e] |= ((et_word(m, e, wide >> 5) >> shift) & (0xFFFFFFFFu >> (32 - most))) << done;
+    done += most;
+  }
 }
 #endif
 
 static uint32_t et_value_bit(et_masks *m) { return et_bit(m->values, m->value_bit++); }
 
-/* A network of one edge everywhere has neither sides nor further edges to read. */
-#define ET_PARALLEL(m) (ET_EDGES == 1 ? 1u : (m)->edges)
-
-/* Entries of the weights in `bits`, whose signs begin at `position`: tap[t], or t * plane, beyond `base`. */
-static void et_entries(et_masks *m, uint32_t bits, uint32_t position, uint32_t length, et_offset base,
-                       const et_offset *tap, et_offset plane, et_offset *list) {
-  et_offset *plus = list + m->plus, *minus = list + ET_LIST - m->minus;
-#ifdef ET_NEEDS_SEED
-  uint32_t sign[ET_EDGES];
-  if (m->coding == ET_SEED)
-    for (uint32_t e = 0; e < ET_PARALLEL(m); e++) sign[e] = et_signs(m, e, position, length);
-#else
-  (void)position, (void)length;
-#endif
-  for (uint32_t t = 0; bits; bits >>= 1, t++) {
 #ifdef ET_BITWISE
-    if (!(bits & 1u)) continue;
+#define ET_EACH(bits, j) for (uint32_t j = 0; bits; bits >>= 1, j++) if (bits & 1u)
 #else
-    uint32_t skip = (uint32_t)__builtin_ctz(bits);
-    t += skip, bits >>= skip;
+#define ET_EACH(bits, j) for (uint32_t j; bits && ((j = (uint32_t)__builtin_ctz(bits)), 1); bits &= bits - 1)
 #endif
-    et_offset at = (et_offset)(base + (tap ? tap[t] : (et_offset)(t * plane)));
-    uint32_t below, room = ET_PARALLEL(m), size = 1;
+
+/* The lists of the next filter: m->plus entries from list[0], m->minus up to list[ET_LIST]. `places`: where each weight reads;
+   none: one after the other. */
+static void et_decode(et_masks *m, const et_fan *fan, const et_offset *places, et_offset *list) {
+  const uint32_t size = (uint32_t)fan->inputs * fan->taps;
+  et_offset *plus = list, *minus = list + ET_LIST;
 #ifdef ET_NEEDS_SEED
-    if (m->coding == ET_SEED) {
-      uint32_t negative = 0;
-      for (uint32_t e = 0; e < ET_PARALLEL(m); e++) negative += sign[e] >> t & 1u;
-      below = negative == 0 ? 0 : negative == room ? 1 : et_value_bit(m);
-      room = below ? negative : room - negative;
-    } else
+  m->channel = m->id = 0;
+  if (m->rows) while (!et_bit(m->rows, m->row)) m->row++;
 #endif
-      below = et_value_bit(m);
-    while (size < room && et_value_bit(m)) size++;
-    for (; size; size--)
-      if (below) *--minus = at;
-      else *plus++ = at;
+  for (uint32_t at = 0; at < size; at += 32) {
+    uint32_t length = size - at < 32 ? size - at : 32, bits = et_map(m, length);
+    if (!bits) continue;
+#define ET_PLACE(j) (places ? places[at + (j)] : (et_offset)(at + (j)))
+#ifdef ET_NEEDS_SEED
+    uint32_t sign[ET_EDGES];
+    if (m->coding == ET_SEED) {
+      et_signs(m, at, length, fan->taps * m->repeat, sign);
+      if (ET_PARALLEL(m) == 1) {
+        uint32_t below = bits & sign[0];
+        bits &= ~sign[0];
+        ET_EACH(bits, j) *plus++ = ET_PLACE(j);
+        ET_EACH(below, j) *--minus = ET_PLACE(j);
+        continue;
+      }
+    }
+#endif
+    ET_EACH(bits, j) {
+      uint32_t below, room = ET_PARALLEL(m), more = 1;
+#ifdef ET_NEEDS_SEED
+      if (m->coding == ET_SEED) {
+        uint32_t negative = 0;
+        for (uint32_t e = 0; e < room; e++) negative += sign[e] >> j & 1u;
+        below = negative == 0 ? 0 : negative == room ? 1 : et_value_bit(m);
+        room = below ? negative : room - negative;
+      } else
+#endif
+        below = et_value_bit(m);
+      while (more < room && et_value_bit(m)) more++;
+      for (et_offset place = ET_PLACE(j); more; more--)
+        if (below) *--minus = place;
+        else *plus++ = place;
+    }
   }
   m->plus = (uint32_t)(plus - list), m->minus = (uint32_t)(list + ET_LIST - minus);
-}
-
-/* The lists of the next filter: m->plus entries from list[0], m->minus up to list[ET_LIST]. */
-static void et_decode(et_masks *m, const et_fan *fan, et_offset *list) {
-  /* Without taps and ids, inputs follow each other as taps do. */
-  uint32_t group = fan->taps == 1 && !m->columns ? 24u : 1u, id = 0, run = 0;
-  et_offset base = 0;
-  m->plus = m->minus = 0;
-  if (m->rows) while (!et_bit(m->rows, m->row)) m->row++;
-  for (uint32_t c = 0; c < fan->inputs; c += group) {
-    uint32_t places = group == 1 ? fan->taps : fan->inputs - c < group ? fan->inputs - c : group;
-    if (m->columns && run == 0) while (!et_bit(m->columns, id)) id++;
-    uint32_t wide = m->columns ? id * m->repeat + run : c;
-    for (uint32_t t = 0; t < places; t += 24) {
-      uint32_t length = places - t < 24 ? places - t : 24, bits = et_map(m, length);
-      if (bits) et_entries(m, bits, wide * fan->taps + t, length, base, group == 1 && fan->tap ? fan->tap + t : 0, fan->plane,
-                           list);
-    }
-    if (m->columns && ++run == m->repeat) run = 0, id++;
-    base = (et_offset)(base + group * fan->plane);
-  }
+#ifdef ET_NEEDS_SEED
   m->row++;
+#endif
 }

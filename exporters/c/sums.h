@@ -6,7 +6,7 @@
 #if defined(__ARM_FEATURE_MVE)
 #include <arm_mve.h>
 /* a[0..15] += what the lists say, in 16-bit lanes: exact for at most 128 entries of a sign, 128 * 255 < 2^15. */
-static void et_lists_u8(const uint8_t *p, const et_offset *plus, uint32_t n, const et_offset *minus, uint32_t m, int32_t *a,
+ET_APART static void et_lists_u8(const uint8_t *p, const et_offset *plus, uint32_t n, const et_offset *minus, uint32_t m, int32_t *a,
                         uint32_t left) {
   (void)left;
   while (n || m) {
@@ -49,27 +49,33 @@ static void et_lanes(uint32_t t, uint32_t h, int32_t *a) {
   a[2] += (int32_t)(even - (uint32_t)a0) >> 16, a[3] += (int32_t)(h - (uint32_t)a1) >> 16;
 }
 
-/* a[0..15] += what the lists say. A word load brings four positions; their sums live in two words, exact modulo 2^16 a lane:
-   for at most 128 entries of a sign, 128 * 255 < 2^15. */
+/* a[0..15] += one pass. A word load brings four positions; their sums live in two words, exact modulo 2^16 a lane: for at most
+   128 entries of a sign, 128 * 255 < 2^15. */
+ET_APART static void et_pass_u8(const uint8_t *p, const et_offset *plus, const et_offset *minus, const et_offset *const *end,
+                                int32_t *a) {
+  uint32_t t0 = 0, t1 = 0, t2 = 0, t3 = 0, h0 = 0, h1 = 0, h2 = 0, h3 = 0, less[8];
+  for (const et_offset *last = end[1]; minus < last;) {
+    const uint8_t *q = p + *minus++;
+    ET_ADD(q);
+  }
+  less[0] = t0, less[1] = h0, less[2] = t1, less[3] = h1, less[4] = t2, less[5] = h2, less[6] = t3, less[7] = h3;
+  t0 = t1 = t2 = t3 = h0 = h1 = h2 = h3 = 0;
+  for (const et_offset *last = end[0]; plus < last;) {
+    const uint8_t *q = p + *plus++;
+    ET_ADD(q);
+  }
+  et_lanes(t0 - less[0], h0 - less[1], a), et_lanes(t1 - less[2], h1 - less[3], a + 4);
+  et_lanes(t2 - less[4], h2 - less[5], a + 8), et_lanes(t3 - less[6], h3 - less[7], a + 12);
+}
+
 static void et_lists_u8(const uint8_t *p, const et_offset *plus, uint32_t n, const et_offset *minus, uint32_t m, int32_t *a,
                         uint32_t left) {
   (void)left;
   while (n || m) {
-    uint32_t t0 = 0, t1 = 0, t2 = 0, t3 = 0, h0 = 0, h1 = 0, h2 = 0, h3 = 0;
-    const et_offset *end = minus + (m < 128 ? m : 128);
-    m -= (uint32_t)(end - minus);
-    while (minus < end) {
-      const uint8_t *q = p + *minus++;
-      ET_ADD(q);
-    }
-    t0 = 0u - t0, t1 = 0u - t1, t2 = 0u - t2, t3 = 0u - t3, h0 = 0u - h0, h1 = 0u - h1, h2 = 0u - h2, h3 = 0u - h3;
-    end = plus + (n < 128 ? n : 128);
-    n -= (uint32_t)(end - plus);
-    while (plus < end) {
-      const uint8_t *q = p + *plus++;
-      ET_ADD(q);
-    }
-    et_lanes(t0, h0, a), et_lanes(t1, h1, a + 4), et_lanes(t2, h2, a + 8), et_lanes(t3, h3, a + 12);
+    uint32_t np = n < 128 ? n : 128, nm = m < 128 ? m : 128;
+    const et_offset *const end[2] = {plus + np, minus + nm};
+    et_pass_u8(p, plus, minus, end, a);
+    plus += np, minus += nm, n -= np, m -= nm;
   }
 }
 #else

@@ -28,12 +28,13 @@ uint64_t et_cost(int (*run)(unsigned), unsigned i)
 
 #else
 
-extern uint32_t et_stack_top;
+void et_stack_top(void); /* an address, of the linker's */
 extern volatile uint32_t et_stack_low;
 extern uint32_t et_data_load, et_data_start, et_data_end, et_bss_start, et_bss_end;
 int main(void);
 void et_reset(void);
 void et_tick(void);
+uint64_t et_ticks(void);
 int et_spin(unsigned n);
 
 /* Semihosting: Arm, "Semihosting for AArch32 and AArch64". */
@@ -70,7 +71,7 @@ __attribute__((naked)) static void et_fault(void)
 }
 
 __attribute__((section(".vectors"), used)) void (*const et_vectors[16])(void) = {
-    (void (*)(void))&et_stack_top, et_reset, et_fault, et_fault, et_fault, et_fault, et_fault, 0, 0, 0, 0, et_fault, et_fault, 0, et_fault, et_tick,
+    et_stack_top, et_reset, et_fault, et_fault, et_fault, et_fault, et_fault, 0, 0, 0, 0, et_fault, et_fault, 0, et_fault, et_tick,
 };
 
 /* volatile: the compiler shall not call memcpy or memset here, which would then look as if the network did not need them. */
@@ -142,7 +143,7 @@ static uint64_t now(void)
     return (((uint64_t)(wraps - wrapped) << 24) + (-first & 0xFFFFFFu)) * READINGS + sum;
 }
 
-__attribute__((noinline)) static uint64_t sampled(int (*run)(unsigned), unsigned i)
+static void start_clock(void)
 {
     SYSTICK[1] = 0xFFFFFFu;
     SYSTICK[2] = 0;
@@ -150,11 +151,29 @@ __attribute__((noinline)) static uint64_t sampled(int (*run)(unsigned), unsigned
     while (SYSTICK[2] == 0) {
     }
     wraps = 0;
+}
+
+__attribute__((noinline)) static uint64_t sampled(int (*run)(unsigned), unsigned i)
+{
+    start_clock();
     const uint64_t begin = now();
     run(i);
     const uint64_t spent = now() - begin;
     SYSTICK[0] = 0;
     return spent;
+}
+
+/* Ticks of the processor's clock since the first call. */
+uint64_t et_ticks(void)
+{
+    uint32_t before, phase;
+    if (!SYSTICK[0])
+        start_clock();
+    do {
+        before = wraps;
+        phase = -SYSTICK[2] & 0xFFFFFFu;
+    } while (before != wraps);
+    return ((uint64_t)before << 24) + phase;
 }
 
 /* Instructions of run(i), its return included. */

@@ -4,7 +4,11 @@ void et_print(const char *text);
 uint32_t et_stack(int (*run)(unsigned), unsigned i);
 uint64_t et_cost(int (*run)(unsigned), unsigned i);
 
-#if defined(NAME_SIZE_ONLY)
+#if defined(NAME_SERIAL)
+
+#include "serial.c"
+
+#elif defined(NAME_SIZE_ONLY)
 
 int main(void) { return et_infer(0); }
 

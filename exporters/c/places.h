@@ -1,0 +1,6 @@
+/* Where each weight of a filter reads, for et_decode. */
+static void et_places(const et_fan *fan, et_offset *places) {
+  et_offset base = 0;
+  for (uint32_t c = 0; c < fan->inputs; c++, base = (et_offset)(base + fan->plane))
+    for (uint32_t t = 0; t < fan->taps; t++) *places++ = (et_offset)(base + fan->tap[t]);
+}
