@@ -200,7 +200,7 @@ def _row(report: Report, first: Report) -> tuple[str, ...]:
 def _core_table(reports: Sequence[Report]) -> str:
     heads = [cell for head in CORE_RATIOS for cell in (head, "x")]
     rows = [["file", *heads, *CORE_DETAILS], *(_core_row(report, reports[0]) for report in reports)]
-    machines = ", ".join(sorted({report.environment["machine"] for report in reports}))
+    machines = ", ".join(sorted({str(report.environment.get("machine", "-")) for report in reports}))
     return "\n".join([*columns(rows, "<"), f"{_footer(reports[0])}; machine {machines}; bytes of the network alone"])
 
 

@@ -17,12 +17,14 @@ from edgeticket.codes import pack_mask, raw_bits
 from edgeticket.integer import IntegerModel, integerise
 from edgeticket.integer_layer import RESIDUALS, SENSORS, TABLES, Codes, IntegerLayer, keeps_codes
 from edgeticket.model import Model, Signs
-from edgeticket.ops import SCALED, AveragePool, Concat, Layer, Norm, Op, Pad, PRelu, Resize, leak
+from edgeticket.ops import SCALED, AveragePool, Concat, Conv, Layer, Norm, Op, Pad, PRelu, Resize, leak
 from edgeticket.plan import Plan
 
 MAGIC = b"ETP1"
 HEADER = 32  # bytes: magic, length, seed, digest of the plan, digest of the model
 INT8, SEED, SIGNS = 0, 1, 2  # how a layer's weights are stored
+RAW_MAP = 255  # first byte of a mask that is not Rice coded
+_NO_IDS = bytes(2)
 NARROW = 1  # flag of a head: no |acc| reaches 2^23
 NARROW_LIMIT = 1 << 23
 
@@ -34,6 +36,21 @@ class Wire:
     packet: bytes
     integer: IntegerModel
     codings: Mapping[str, int]  # layer with weights -> INT8, SEED or SIGNS
+    weights: Mapping[str, bytes]  # layer -> its section of weights
+
+    @property
+    def features(self) -> set[str]:
+        """What of a reader this packet needs: RICE masks, IDS of kept channels, ANY ratio of a convolution (not only the usual)."""
+        found = set()
+        for layer in self.integer.plan.weighted():
+            section = self.weights[layer.name]
+            if section[0] == SEED and section[2:4] != _NO_IDS:
+                found.add("IDS")
+            if section[0] != INT8 and _map_of(section)[0] != RAW_MAP:
+                found.add("RICE")
+        if not all(map(_usual, self.integer.layers)):
+            found.add("ANY")
+        return found
 
 
 def pack(model: Model, form: str = "seed") -> Wire:
@@ -44,16 +61,19 @@ def pack(model: Model, form: str = "seed") -> Wire:
     integer = integerise(model)
     codings = {layer.name: _coding(model, layer, form) for layer in model.plan.weighted()}
     sections = [_input(integer, name) for name in model.plan.inputs]
+    weights = {}
     for record in integer.layers:
+        name = record.layer.name
         sections.append(numbers(integer, record))
-        if record.layer.name in codings:
-            sections.append(_weights(model, record, codings[record.layer.name]))
+        if name in codings:
+            weights[name] = _weights(model, record, codings[name])
+            sections.append(weights[name])
     body = b"".join(sections)
     seeds = {own.seed for own in model.weights.values() if isinstance(own, Signs)} or {0}
     length = HEADER + len(body) + 4
     head = MAGIC + length.to_bytes(4, "little") + min(seeds).to_bytes(8, "little")
     head += plan_digest(model, codings) + bytes.fromhex(model.digest)[:8]
-    return Wire(sealed(head + body), integer, codings)
+    return Wire(sealed(head + body), integer, codings, weights)
 
 
 def sealed(content: bytes) -> bytes:
@@ -110,9 +130,8 @@ def numbers(integer: IntegerModel, record: IntegerLayer) -> bytes:
         return zeros if isinstance(layer.op, Pad) else b""
     assert record.multiplier is not None
     assert record.shift is not None
-    narrow = record.sums + (0 if record.bias is None else int(np.abs(record.bias.astype(np.int64)).max())) < NARROW_LIMIT
     zero_point = integer.tensors[layer.name].zero_point
-    parts = [zeros, bytes([zero_point, record.low, record.high, NARROW if narrow else 0]), _curve(record)]
+    parts = [zeros, bytes([zero_point, record.low, record.high, NARROW if _narrow(record) else 0]), _curve(record)]
     for factor in record.factors:
         parts.append(factor.to_bytes(4, "little"))
     if record.factors:
@@ -128,6 +147,20 @@ def numbers(integer: IntegerModel, record: IntegerLayer) -> bytes:
             assert record.below is not None
             parts.append(_ratio(*record.below, i))
     return b"".join(parts)
+
+
+def _narrow(record: IntegerLayer) -> bool:
+    bias = 0 if record.bias is None else int(np.abs(record.bias.astype(np.int64)).max())
+    return record.sums + bias < NARROW_LIMIT
+
+
+def _usual(record: IntegerLayer) -> bool:
+    """Whether a convolution's sums become codes by one 32-bit multiplication each."""
+    if not isinstance(record.layer.op, Conv):
+        return True
+    assert record.shift is not None
+    plain = record.table is None and record.below is None
+    return plain and _narrow(record) and 16 <= record.shift.min() and record.shift.max() <= 32
 
 
 def _curve(record: IntegerLayer) -> bytes:
@@ -237,3 +270,24 @@ def _size(count: int) -> bytes:
         code.append(count & 127 | 128)
         count >>= 7
     return bytes([*code, count])
+
+
+def _map_of(section: bytes) -> bytes:
+    """What follows the ids of a masked layer: its mask."""
+    at = 2
+    for _ in range(2 if section[0] == SEED else 0):
+        size, at = _size_at(section, at)
+        if size:
+            at = _size_at(section, at)[1] + size
+    size, at = _size_at(section, at)
+    return section[at : at + size]
+
+
+def _size_at(code: bytes, at: int) -> tuple[int, int]:
+    """A size, and where it ends."""
+    value = shift = 0
+    while True:
+        value |= (code[at] & 127) << shift
+        at, shift = at + 1, shift + 7
+        if code[at - 1] < 128:
+            return value, at

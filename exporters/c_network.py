@@ -59,6 +59,8 @@ class Network:
         yield f"#define ET_EDGES {max((edges(self.model, name) for name in masked), default=1)}"
         needs = {"SEED": SEED in codings.values(), "LEAKY": any(leak(kind) is not None for kind in kinds)}
         needs["CURVE"] = any(record.table is not None for record in self.wire.integer.layers)
+        needs["HALF"] = self.steps.half_tiles
+        needs |= dict.fromkeys(self.wire.features, True)
         yield from (f"#define ET_NEEDS_{word}" for word, needed in needs.items() if needed)
         yield from (f"#define {name}" for name in sorted({*self.steps.defines, "ET_PLAIN_i16"}))
 

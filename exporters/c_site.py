@@ -69,7 +69,7 @@ class Site:
 
     @cached_property
     def _tag(self) -> str:
-        return f"l{self.model.plan.layers.index(self.record.layer)}"
+        return f"l{[layer.name for layer in self.model.plan.layers].index(self.record.layer.name)}"
 
     def name(self, what: str) -> str:
         """Of the layer's table of that."""

@@ -1,5 +1,6 @@
 """Single layers as C: their kernels in one program, that sanitizers watch, on the codes that the specification read."""
 
+import re
 import shutil
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
@@ -36,7 +37,7 @@ PROGRAM = """
 #include <stdlib.h>
 typedef struct {
   void (*run)(const uint8_t *k, uint8_t *scratch, const int8_t *weights, void *const *in, void *out);
-  size_t examples, constants, weights, scratch, inputs, in[4], out;
+  size_t examples, constants, weights, scratch, inputs, in[8], out;
 } job;
 static const job jobs[] = {
 %s
@@ -54,7 +55,7 @@ int main(void) {
     uint8_t *k = block(j->constants, 1, 1), *weights = block(j->weights, 0, 1);
     for (size_t n = 0; n < j->examples; n++) {
       uint8_t *scratch = block(j->scratch, 0, 0), *out = block(j->out, 0, 0);
-      void *in[4] = {0, 0, 0, 0};
+      void *in[8] = {0};
       for (size_t i = 0; i < j->inputs; i++) in[i] = block(j->in[i], 0, 1);
       j->run(k + 1, scratch, (const int8_t *)weights, in, out);
       if (fwrite(out, 1, j->out, stdout) != j->out) exit(4);
@@ -83,15 +84,20 @@ class Job:
     @cached_property
     def kernel(self) -> Kernel:
         names = self.record.layer.inputs
-        tensors = {name: f"(const {TYPES[x.dtype]} *)in[{i}]" for i, (name, x) in enumerate(zip(names, self.inputs, strict=True))}
-        return operation(self.model, self.record, tensors | {self.record.layer.name: f"({TYPES[self.wanted.dtype]} *)out"})
+        tensors = {
+            name: f"(const {TYPES[x.dtype]} *)in[{i}]"
+            for i, (name, x) in enumerate(zip(names, self.inputs, strict=True))
+        }
+        return operation(
+            self.model, self.record, tensors | {self.record.layer.name: f"({TYPES[self.wanted.dtype]} *)out"}
+        )
 
     def body(self, curves: dict[str, str]) -> str:
         """Of the C function that runs it; `curves`: tables of activations by their text, which it adds to."""
         kernel, own = self.kernel, self.record
-        tag = f"ET_ACT_l{self.model.plan.layers.index(own.layer)}"
+        tag = next((text[1:] for text in re.findall(r"&ET_ACT_l\d+", kernel.call)), None)
         lines = list(kernel.tables)
-        if tag in kernel.call:
+        if tag:
             lines.insert(0, f"static const et_activation {tag} = {activation(own, curves)};")
         call = kernel.call
         if kernel.row is not None:
@@ -105,9 +111,9 @@ class Job:
     @property
     def sizes(self) -> str:
         kernel, ins = self.kernel, [x[0].nbytes for x in self.inputs]
-        assert len(ins) <= 4
+        assert len(ins) <= 8
         row = [len(self.wanted), len(self.constants), len(self.weights), kernel.scratch, len(ins)]
-        each = ", ".join(map(str, [*ins, 0, 0, 0, 0][:4]))
+        each = ", ".join(map(str, [*ins, *[0] * 8][:8]))
         return f"{', '.join(map(str, row))}, {{{each}}}, {self.wanted[0].nbytes}"
 
     @property
@@ -117,7 +123,11 @@ class Job:
     @property
     def weights(self) -> bytes:
         values = self.record.values
-        return values.astype(np.int8).tobytes() if isinstance(self.record.layer.op, ConvTranspose) and values is not None else b""
+        return (
+            values.astype(np.int8).tobytes()
+            if isinstance(self.record.layer.op, ConvTranspose) and values is not None
+            else b""
+        )
 
     @property
     def content(self) -> bytes:
@@ -148,7 +158,9 @@ def examples(rng: np.random.Generator, own: Codes, shape: Shape) -> np.ndarray:
 def as_held(model: IntegerModel, name: str, codes: np.ndarray) -> np.ndarray:
     """The specification's codes of a tensor as a device holds them."""
     own = held(model, name)
-    return np.ascontiguousarray(codes.astype(np.int64) - model.tensors[name].zero_point + own.zero_point).astype(own.dtype)
+    return np.ascontiguousarray(codes.astype(np.int64) - model.tensors[name].zero_point + own.zero_point).astype(
+        own.dtype
+    )
 
 
 def activation(record: IntegerLayer, curves: dict[str, str]) -> str:
@@ -180,15 +192,19 @@ def fragment(name: str, changed: Mapping[str, str]) -> str:
     return text.replace("ELEMENT", ELEMENTS[kind]).replace("SUFFIX", kind) if kind else text
 
 
-def run(folder: Path, work: Sequence[Job], flags: Iterable[str] = SANITIZED, **changed: str) -> list[str]:
-    """What differs, or is wrong in another way."""
+def run(folder: Path, work: Sequence[Job], *flags: str, **changed: str) -> list[str]:
+    """What differs from the specification, or what a sanitizer saw."""
     path, program = folder / "layers.c", folder / "layers"
     path.write_text(source(work, {f"{name}.h": text for name, text in changed.items()}))
     compiler = shutil.which("cc")
     assert compiler
-    built = subprocess.run([compiler, *STRICT, *flags, str(path), "-o", str(program)], capture_output=True, text=True, check=False)
-    if built.returncode:
-        return [built.stderr]
+    built = subprocess.run(
+        [compiler, *STRICT, *SANITIZED, *flags, str(path), "-o", str(program)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert built.returncode == 0, built.stderr
     done = subprocess.run([str(program)], input=b"".join(job.content for job in work), capture_output=True, check=False)
     if done.returncode:
         return [done.stderr.decode()]

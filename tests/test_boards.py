@@ -105,6 +105,13 @@ def test_a_folder_that_is_no_export(tmp_path):
         _build.network_name(Artifact(folder, "c"))
 
 
+@pytest.mark.parametrize("name", ["a b", "a;touch x", "$(touch x)", "-o", "1a", "é"])
+def test_a_name_that_is_no_identifier_reaches_no_command_line(name, tmp_path):
+    folder = tiny_c.write(tmp_path / "d", name=name)
+    with pytest.raises(UnsupportedError, match="no NAME_selftest"):
+        _build.network_name(Artifact(folder, "c"))
+
+
 def test_what_an_earlier_make_left_is_not_copied(tmp_path):
     folder = tiny_c.write(tmp_path / "d")
     (folder / "build" / "m4").mkdir(parents=True)

@@ -87,7 +87,10 @@ def sources(artifact: Artifact) -> list[tuple[str, bytes]]:
 def network_name(artifact: Artifact) -> str:
     """NAME of NAME_selftest.c. Raises UnsupportedError when the folder is not what `export --to c` writes."""
     files = {path for path, _ in artifact.contents}
-    names = [path.removesuffix(SELFTEST) for path in files if path.endswith(SELFTEST) and "/" not in path]
+    # An identifier and nothing else: the name becomes part of command lines.
+    names = [
+        match[1] for path in files if (match := re.fullmatch(rf"([A-Za-z_]\w*){re.escape(SELFTEST)}", path, re.ASCII))
+    ]
     needed = (
         {f"{names[0]}.c", f"{names[0]}.h", "port.c", "cortex-m.ld", "Makefile"}
         if len(names) == 1

@@ -122,15 +122,8 @@ def _measure_c(
         raise EdgeTicketError(
             f"ssh://{remote.host}: there is no cc, and nothing is cross-compiled: install gcc there, or measure the network's ONNX file"
         )
-    with tempfile.TemporaryDirectory(prefix="edgeticket-") as staged:
-        for i, artifact in enumerate(artifacts):
-            _stage(artifact, Path(staged, str(i)))
-        remote.copy(Path(staged), place)
     for i, artifact in enumerate(artifacts):
-        name = _build.network_name(artifact)
-        files = f"{name}.c {name}{_build.SELFTEST} port.c"
-        said = remote.run(f"cd {place}/{i} && cc -std=c99 -O2 {files} -o selftest && {{ ./selftest || true; }}")
-        _build.check_passed(said, f"{artifact.path.name} on ssh://{remote.host}")
+        _build_there(remote, artifact, f"{place}/{i}")
     turns, warmup = -(-asked["runs"] // BURST), asked["warmup"]
     said = remote.run(_turns(place, len(artifacts), turns, warmup))
     environment |= {"flags": "-std=c99 -O2", "threads": 1}
@@ -141,10 +134,15 @@ def _measure_c(
     ]
 
 
-def _stage(artifact: Artifact, folder: Path) -> None:
-    for path, content in _build.sources(artifact):
-        Path(folder, path).parent.mkdir(parents=True, exist_ok=True)
-        Path(folder, path).write_bytes(content)
+def _build_there(remote: Remote, artifact: Artifact, place: str) -> None:
+    """Compiled and proven by its self-test. Raises EquivalenceError."""
+    name = _build.network_name(artifact)
+    remote.run(f"mkdir {place}")
+    with _build.workplace(artifact) as staged:
+        remote.copy(staged.folder, place)
+    files = f"{name}.c {name}{_build.SELFTEST} port.c"
+    said = remote.run(f"cd {place} && cc -std=c99 -O2 {files} -o selftest && {{ ./selftest || true; }}")
+    _build.check_passed(said, f"{artifact.path.name} on ssh://{remote.host}")
 
 
 def _turns(place: str, count: int, turns: int, warmup: int) -> str:
@@ -177,11 +175,7 @@ def _walls(said: str, count: int) -> list[list[float]]:
 def _measure_onnx(
     remote: Remote, place: str, artifacts: Sequence[Artifact], environment: dict[str, Any], asked: dict[str, Any]
 ) -> list[Report]:
-    with tempfile.TemporaryDirectory(prefix="edgeticket-") as staged:
-        Path(staged, WORKER).write_bytes(Path(__file__).with_name(WORKER).read_bytes())
-        for i, artifact in enumerate(artifacts):
-            Path(staged, f"{i}.onnx").write_bytes(artifact.contents[0][1])
-        remote.copy(Path(staged), place)
+    _send_onnx(remote, artifacts, place)
     paths = [f"{place}/{i}.onnx" for i in range(len(artifacts))]
     common = {"threads": asked["threads"], "seed": asked["seed"]}
     starts = [_ask(remote, place, {"do": "start", "path": path, **common}) for path in paths]
@@ -192,18 +186,25 @@ def _measure_onnx(
         "paced_burst": PACED_BURST,
     }
     steady = _ask(remote, place, {"do": "steady", "paths": paths, **common, **turns, **paced})
-    environment |= {key: value for key, value in steady["facts"].items()} | common
+    environment |= steady["facts"] | common
     environment.pop("compiler", None)
+    shared = turns | {"period_ms": asked["period_ms"]}
     reports = []
     for artifact, start, samples, missed in zip(artifacts, starts, steady["samples"], steady["missed"], strict=True):
         if common["threads"] > 1:  # the calling thread's share of the work says nothing then
             del samples["cpu_ms"]
-        details = (
-            {key: value for key, value in start.items() if key != "facts"} | turns | {"period_ms": asked["period_ms"]}
-        )
-        details |= {"missed_deadlines": missed} if "paced_ms" in samples else {}
-        reports.append(_report(artifact, remote, samples, environment, details))
+        late = {"missed_deadlines": missed} if "paced_ms" in samples else {}
+        reports.append(_report(artifact, remote, samples, environment, start | shared | late))
     return reports
+
+
+def _send_onnx(remote: Remote, artifacts: Sequence[Artifact], place: str) -> None:
+    """The files as they were hashed, as 0.onnx, 1.onnx ..., and the worker."""
+    with tempfile.TemporaryDirectory(prefix="edgeticket-") as staged:
+        Path(staged, WORKER).write_bytes(Path(__file__).with_name(WORKER).read_bytes())
+        for i, artifact in enumerate(artifacts):
+            Path(staged, f"{i}.onnx").write_bytes(artifact.contents[0][1])
+        remote.copy(Path(staged), place)
 
 
 def _ask(remote: Remote, place: str, request: dict[str, Any]) -> dict[str, Any]:
@@ -219,7 +220,7 @@ def _ask(remote: Remote, place: str, request: dict[str, Any]) -> dict[str, Any]:
     if not lines:
         raise EdgeTicketError(f"ssh://{remote.host}: no answer, but:\n{_build.tail(said)}")
     answer: dict[str, Any] = json.loads(lines[-1])
-    return answer
+    return answer if request["do"] == "steady" else {key: value for key, value in answer.items() if key != "facts"}
 
 
 def _report(

@@ -3,8 +3,10 @@ static const uint8_t *et_conv_SUFFIX(const et_conv *g, uint8_t *arena, et_offset
                                      const uint8_t *k) {
   const int32_t zero = *k++;
   const uint8_t *head = k, *row = head + ET_HEAD(g->activation), *weights = row + 7u * g->filters;
-  const int32_t low = head[1], high = head[2], offset = head[0];
-  const uint32_t fast = g->activation->kind == ET_CLAMP, size = (uint32_t)g->fan.inputs * g->fan.taps;
+#ifdef ET_NEEDS_ANY
+  const uint32_t fast = g->activation->kind == ET_CLAMP;
+#endif
+  const uint32_t size = (uint32_t)g->fan.inputs * g->fan.taps;
   const int8_t *dense = (const int8_t *)weights + 1;
   const ELEMENT *in = (const ELEMENT *)(const void *)(arena + g->in);
   const uint32_t run = (uint32_t)(g->height - 1) * g->pitch + g->width;
@@ -45,9 +47,11 @@ static const uint8_t *et_conv_SUFFIX(const et_conv *g, uint8_t *arena, et_offset
       for (uint32_t j = 0; j < left;) {
         uint32_t n = x < g->width ? g->width - x : g->pitch - x;
         n = n < left - j ? n : left - j;
-        if (x >= g->width) {
-        } else if (fast && ratio.e) et_store(a + j, n, q, g->out_column, ratio, head);
-        else et_store_any(a + j, n, q, g->out_column, g->activation, row + 4, head);
+#ifdef ET_NEEDS_ANY
+        if (x < g->width && !(fast && ratio.e)) et_store_any(a + j, n, q, g->out_column, g->activation, row + 4, head);
+        else
+#endif
+          if (x < g->width) et_store(a + j, n, q, g->out_column, ratio, head);
         x += n, j += n;
         if (x < g->pitch) continue;
         x = 0, y++;

@@ -5,8 +5,14 @@ typedef struct {
   uint32_t plus, minus;             /* entries of the last filter: the first ones of the list, the last ones of it */
   uint8_t coding, edges, rice;
 #ifdef ET_NEEDS_SEED
+  uint32_t row, key[ET_EDGES][5];
+#ifdef ET_NEEDS_IDS
   const uint8_t *rows, *columns; /* bitmaps of wide ids; none: the first ones */
-  uint32_t row, repeat, channel, id, key[ET_EDGES][5];
+  uint32_t repeat, channel, id;
+#define ET_UNIT(m, taps) ((taps) * (m)->repeat)
+#else
+#define ET_UNIT(m, taps) (taps)
+#endif
 #endif
 } et_masks;
 
@@ -29,6 +35,7 @@ static uint32_t et_bits(const uint8_t *stream, uint32_t at) {
 
 static uint32_t et_bit(const uint8_t *stream, uint32_t at) { return (uint32_t)(stream[at >> 3] >> (at & 7u)) & 1u; }
 
+#ifdef ET_NEEDS_RICE
 static uint32_t et_gap(et_masks *m) {
   uint32_t high = 0, low;
   while (et_bit(m->map, m->map_bit)) high++, m->map_bit++;
@@ -37,16 +44,23 @@ static uint32_t et_gap(et_masks *m) {
   return (high << m->rice) + low;
 }
 
+#endif
+
 /* Start on a layer's weights at k; the bytes behind them. */
 static const uint8_t *et_masks_open(et_masks *m, const uint8_t *k, const uint8_t *seed, uint32_t layer) {
   m->coding = k[0], m->edges = k[1], k += 2;
 #ifdef ET_NEEDS_SEED
-  m->rows = m->columns = 0, m->repeat = 1, m->row = 0;
+  m->row = 0;
   if (m->coding == ET_SEED) {
-    uint32_t size = et_size(&k);
-    if (size) (void)et_size(&k), m->rows = k, k += size;
-    size = et_size(&k);
-    if (size) m->repeat = et_size(&k), m->columns = k, k += size;
+#ifdef ET_NEEDS_IDS
+    uint32_t ids = et_size(&k);
+    m->rows = m->columns = 0, m->repeat = 1;
+    if (ids) (void)et_size(&k), m->rows = k, k += ids;
+    ids = et_size(&k);
+    if (ids) m->repeat = et_size(&k), m->columns = k, k += ids;
+#else
+    k += 2; /* no ids */
+#endif
     for (uint32_t e = 0; e < m->edges; e++) et_keys(seed, layer, e, m->key[e]);
   }
 #else
@@ -54,7 +68,9 @@ static const uint8_t *et_masks_open(et_masks *m, const uint8_t *k, const uint8_t
 #endif
   uint32_t size = et_size(&k);
   m->rice = k[0], m->map = k + 1, m->map_bit = 0, k += size;
+#ifdef ET_NEEDS_RICE
   m->gap = m->rice == 255 ? 0 : et_gap(m);
+#endif
   size = et_size(&k);
   m->values = k, m->value_bit = 0;
   return k + size;
@@ -65,14 +81,16 @@ static const uint8_t *et_masks_open(et_masks *m, const uint8_t *k, const uint8_t
 
 /* The next `length` <= 32 places of the mask. */
 static uint32_t et_map(et_masks *m, uint32_t length) {
-  uint32_t bits = 0;
-  if (m->rice == 255) {
-    bits = et_bits(m->map, m->map_bit) & (0xFFFFFFFFu >> (32 - length));
-    m->map_bit += length;
-    return bits;
+#ifdef ET_NEEDS_RICE
+  if (m->rice != 255) {
+    uint32_t found = 0;
+    while (m->gap < length) found |= 1u << m->gap, m->gap += 1u + et_gap(m);
+    m->gap -= length;
+    return found;
   }
-  while (m->gap < length) bits |= 1u << m->gap, m->gap += 1u + et_gap(m);
-  m->gap -= length;
+#endif
+  uint32_t bits = et_bits(m->map, m->map_bit) & (0xFFFFFFFFu >> (32 - length));
+  m->map_bit += length;
   return bits;
 }
 
@@ -86,6 +104,10 @@ static uint32_t et_word(const et_masks *m, uint32_t e, uint32_t index) {
 /* Signs of every edge at `length` <= 32 places from `at`, a multiple of 32: the filter's own where all channels are left, else
    those of wide places, `unit` of them to a channel. */
 static void et_signs(et_masks *m, uint32_t at, uint32_t length, uint32_t unit, uint32_t *sign) {
+#ifndef ET_NEEDS_IDS
+  (void)length, (void)unit;
+  for (uint32_t e = 0; e < ET_PARALLEL(m); e++) sign[e] = et_word(m, e, at >> 5);
+#else
   for (uint32_t e = 0; e < ET_PARALLEL(m); e++) sign[e] = m->columns ? 0 : et_word(m, e, at >> 5);
   for (uint32_t done = 0; m->columns && done < length;) {
     for (uint32_t c = (at + done) / unit; m->channel <= c; m->channel++)
@@ -98,6 +120,7 @@ static void et_signs(et_masks *m, uint32_t at, uint32_t length, uint32_t unit, u
       sign[e] |= ((et_word(m, e, wide >> 5) >> shift) & (0xFFFFFFFFu >> (32 - most))) << done;
     done += most;
   }
+#endif
 }
 #endif
 
@@ -109,23 +132,27 @@ static uint32_t et_value_bit(et_masks *m) { return et_bit(m->values, m->value_bi
 #define ET_EACH(bits, j) for (uint32_t j; bits && ((j = (uint32_t)__builtin_ctz(bits)), 1); bits &= bits - 1)
 #endif
 
+static const et_offset et_first[32] = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15,
+                                       16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31};
+
 /* The lists of the next filter: m->plus entries from list[0], m->minus up to list[ET_LIST]. `places`: where each weight reads;
    none: one after the other. */
 static void et_decode(et_masks *m, const et_fan *fan, const et_offset *places, et_offset *list) {
   const uint32_t size = (uint32_t)fan->inputs * fan->taps;
   et_offset *plus = list, *minus = list + ET_LIST;
-#ifdef ET_NEEDS_SEED
+#ifdef ET_NEEDS_IDS
   m->channel = m->id = 0;
   if (m->rows) while (!et_bit(m->rows, m->row)) m->row++;
 #endif
   for (uint32_t at = 0; at < size; at += 32) {
     uint32_t length = size - at < 32 ? size - at : 32, bits = et_map(m, length);
     if (!bits) continue;
-#define ET_PLACE(j) (places ? places[at + (j)] : (et_offset)(at + (j)))
+    const et_offset *from = places ? places + at : et_first, base = places ? 0 : (et_offset)at;
+#define ET_PLACE(j) ((et_offset)(from[j] + base))
 #ifdef ET_NEEDS_SEED
     uint32_t sign[ET_EDGES];
     if (m->coding == ET_SEED) {
-      et_signs(m, at, length, fan->taps * m->repeat, sign);
+      et_signs(m, at, length, ET_UNIT(m, fan->taps), sign);
       if (ET_PARALLEL(m) == 1) {
         uint32_t below = bits & sign[0];
         bits &= ~sign[0];

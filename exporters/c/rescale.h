@@ -54,6 +54,7 @@ ET_APART static void et_store(const int32_t *s, uint32_t n, uint8_t **q, uint32_
   q[0] = q0, q[1] = q1;
 }
 
+#ifdef ET_NEEDS_ANY
 /* The same for any activation and ratio. */
 ET_APART static void et_store_any(const int32_t *s, uint32_t n, uint8_t **q, uint32_t step, const et_activation *activation,
                                   const uint8_t *ratio, const uint8_t *head) {
@@ -63,3 +64,4 @@ ET_APART static void et_store_any(const int32_t *s, uint32_t n, uint8_t **q, uin
     q[0] = q[1], q[1] = next;
   }
 }
+#endif

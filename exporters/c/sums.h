@@ -41,6 +41,23 @@ static uint32_t et_load(const uint8_t *p) {
     ET_ODD(h0, w0); ET_ODD(h1, w1); ET_ODD(h2, w2); ET_ODD(h3, w3);                                   \
   } while (0)
 
+#define ET_HALF(q)                                     \
+  do {                                                 \
+    uint32_t w0 = et_load(q), w1 = et_load((q) + 4);   \
+    t0 += w0, t1 += w1;                                \
+    ET_ODD(h0, w0); ET_ODD(h1, w1);                    \
+  } while (0)
+#define ET_SUM(entry, end, ADD)                        \
+  for (const et_offset *last = end; entry < last;) {   \
+    const uint8_t *q = p + *entry++;                   \
+    ADD(q);                                            \
+  }
+#ifdef ET_NEEDS_HALF /* many runs end within the first half of a tile */
+#define ET_SUMS(entry, end) if (left <= 8) ET_SUM(entry, end, ET_HALF) else ET_SUM(entry, end, ET_ADD)
+#else
+#define ET_SUMS(entry, end) ET_SUM(entry, end, ET_ADD)
+#endif
+
 /* Four sums from a word of all bytes' sum and a word of the odd bytes' sums. */
 static void et_lanes(uint32_t t, uint32_t h, int32_t *a) {
   uint32_t even = t - (h << 8);
@@ -52,18 +69,13 @@ static void et_lanes(uint32_t t, uint32_t h, int32_t *a) {
 /* a[0..15] += one pass. A word load brings four positions; their sums live in two words, exact modulo 2^16 a lane: for at most
    128 entries of a sign, 128 * 255 < 2^15. */
 ET_APART static void et_pass_u8(const uint8_t *p, const et_offset *plus, const et_offset *minus, const et_offset *const *end,
-                                int32_t *a) {
+                                int32_t *a, uint32_t left) {
   uint32_t t0 = 0, t1 = 0, t2 = 0, t3 = 0, h0 = 0, h1 = 0, h2 = 0, h3 = 0, less[8];
-  for (const et_offset *last = end[1]; minus < last;) {
-    const uint8_t *q = p + *minus++;
-    ET_ADD(q);
-  }
+  (void)left;
+  ET_SUMS(minus, end[1])
   less[0] = t0, less[1] = h0, less[2] = t1, less[3] = h1, less[4] = t2, less[5] = h2, less[6] = t3, less[7] = h3;
   t0 = t1 = t2 = t3 = h0 = h1 = h2 = h3 = 0;
-  for (const et_offset *last = end[0]; plus < last;) {
-    const uint8_t *q = p + *plus++;
-    ET_ADD(q);
-  }
+  ET_SUMS(plus, end[0])
   et_lanes(t0 - less[0], h0 - less[1], a), et_lanes(t1 - less[2], h1 - less[3], a + 4);
   et_lanes(t2 - less[4], h2 - less[5], a + 8), et_lanes(t3 - less[6], h3 - less[7], a + 12);
 }
@@ -74,7 +86,7 @@ static void et_lists_u8(const uint8_t *p, const et_offset *plus, uint32_t n, con
   while (n || m) {
     uint32_t np = n < 128 ? n : 128, nm = m < 128 ? m : 128;
     const et_offset *const end[2] = {plus + np, minus + nm};
-    et_pass_u8(p, plus, minus, end, a);
+    et_pass_u8(p, plus, minus, end, a, left);
     plus += np, minus += nm, n -= np, m -= nm;
   }
 }
