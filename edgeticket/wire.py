@@ -6,25 +6,28 @@ checksum. A firmware knows the plan; the packet names it by digest and holds not
 
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
-from math import prod
+from math import frexp, ldexp, prod
 
 import numpy as np
 
 from edgeticket.codes import pack_mask, raw_bits
 from edgeticket.integer import IntegerModel, integerise
-from edgeticket.integer_layer import RESIDUALS, SENSORS, TABLES, Codes, IntegerLayer, keeps_codes
-from edgeticket.model import Model, Signs
-from edgeticket.ops import SCALED, AveragePool, Concat, Conv, Layer, Norm, Op, Pad, PRelu, Resize, leak
+from edgeticket.integer_layer import RESIDUALS, SENSORS, TABLE_UNIT, TABLES, Codes, IntegerLayer, keeps_codes
+from edgeticket.model import Float, Model, Signs
+from edgeticket.ops import SCALED, AveragePool, Concat, Conv, Layer, Linear, Norm, Op, Pad, PRelu, Resize, leak
 from edgeticket.plan import Plan
+from edgeticket.rounding import grid_unit
 
 MAGIC = b"ETP1"
 HEADER = 32  # bytes: magic, length, seed, digest of the plan, digest of the model
 INT8, SEED, SIGNS = 0, 1, 2  # how a layer's weights are stored
 RAW_MAP = 255  # first byte of a mask that is not Rice coded
 _NO_IDS = bytes(2)
+EXPLICIT, GRIDS = 0, 1  # how the constants of filters are stored
+MANTISSA = 24  # bits
 NARROW = 1  # flag of a head: no |acc| reaches 2^23
 NARROW_LIMIT = 1 << 23
 
@@ -64,7 +67,7 @@ def pack(model: Model, form: str = "seed") -> Wire:
     weights = {}
     for record in integer.layers:
         name = record.layer.name
-        sections.append(numbers(integer, record))
+        sections.append(numbers(model, integer, record))
         if name in codings:
             weights[name] = _weights(model, record, codings[name])
             sections.append(weights[name])
@@ -122,7 +125,7 @@ def held(integer: IntegerModel, name: str) -> Codes:
     return own
 
 
-def numbers(integer: IntegerModel, record: IntegerLayer) -> bytes:
+def numbers(model: Model, integer: IntegerModel, record: IntegerLayer) -> bytes:
     """The constants of a layer but its weights: zero points of its inputs, head, rows (docs/packet.md)."""
     layer = record.layer
     zeros = bytes(held(integer, name).zero_point for name in layer.inputs)
@@ -136,6 +139,8 @@ def numbers(integer: IntegerModel, record: IntegerLayer) -> bytes:
         parts.append(factor.to_bytes(4, "little"))
     if record.factors:
         return b"".join([*parts, record.shift.astype(np.uint8).tobytes()])
+    if isinstance(layer.op, Conv | Linear):
+        return b"".join([*parts, _grids(model, integer, record) or _explicit(record)])
     for i in _rows(integer.plan, record):
         if record.bias is not None:
             parts.append(int(record.bias[i]).to_bytes(4, "little", signed=True))
@@ -147,6 +152,77 @@ def numbers(integer: IntegerModel, record: IntegerLayer) -> bytes:
             assert record.below is not None
             parts.append(_ratio(*record.below, i))
     return b"".join(parts)
+
+
+def _constants(record: IntegerLayer) -> list[tuple[int, int, int]]:
+    """Bias, m and e of each filter."""
+    assert record.bias is not None
+    assert record.multiplier is not None
+    assert record.shift is not None
+    every = (np.broadcast_to(v.reshape(-1), record.bias.shape) for v in (record.bias, record.multiplier, record.shift))
+    return list(zip(*(values.tolist() for values in every), strict=True))
+
+
+def _explicit(record: IntegerLayer) -> bytes:
+    rows = (
+        b.to_bytes(4, "little", signed=True) + m.to_bytes(2, "little", signed=True) + bytes([e])
+        for b, m, e in _constants(record)
+    )
+    return bytes([EXPLICIT]) + b"".join(rows)
+
+
+def _grids(model: Model, integer: IntegerModel, record: IntegerLayer) -> bytes | None:
+    """Two bytes a filter: the codes of scale and bias on their grids, and what one step of each is worth.
+
+    None where these do not give every constant of the record again: `ratio_of` and `bias_of` are what a device computes.
+    """
+    name, own = record.layer.name, model.weights[record.layer.name]
+    scale, bias = model.scale[name].astype(np.float64), model.bias[name].astype(np.float64)
+    scale_unit, bias_unit = grid_unit(model.scale[name]), grid_unit(model.bias[name])
+    if isinstance(own, Float) or not scale_unit or bias_unit is None:
+        return None
+    codes = np.stack([np.round(scale / scale_unit), np.round(bias / (bias_unit or 1))]).astype(int)
+    if (codes[0] == 0).any():
+        return None
+    source, target = integer.tensors[record.layer.inputs[0]], integer.tensors[name]
+    step = target.scale if record.table is None else TABLE_UNIT * 256 / (len(record.table) - 1)
+    unit = source.scale * scale_unit
+    rows = [(a, b, *row) for a, b, row in zip(*codes.tolist(), _constants(record), strict=True)]
+    ratio = _pair(unit / step, 63, lambda k: all(ratio_of(*k, a) == (m, e) for a, _, _, m, e in rows))
+    shift = _pair(bias_unit / unit, 31, lambda k: all(bias_of(*k, a, b) == right for a, b, right, *_ in rows))
+    if ratio is None or shift is None:
+        return None
+    return (
+        bytes([GRIDS])
+        + b"".join(mantissa.to_bytes(3, "little") + bytes([exponent]) for mantissa, exponent in (ratio, shift))
+        + codes.astype(np.int8).tobytes()
+    )
+
+
+def _pair(value: float, most: int, right: Callable[[tuple[int, int]], bool]) -> tuple[int, int] | None:
+    """24-bit mantissa and exponent, value = mantissa / 2^exponent, near enough to be `right`."""
+    exponent = min(MANTISSA - frexp(value)[1], most) if value else 1
+    if exponent < 1:
+        return None
+    first = round(ldexp(value, exponent))
+    tried = (first + side * away for away in range(9) for side in (1, -1))
+    return next(((k, exponent) for k in tried if 0 <= k < 1 << MANTISSA and right((k, exponent))), None)
+
+
+def ratio_of(mantissa: int, exponent: int, code: int) -> tuple[int, int]:
+    """m and e of code * mantissa / 2^exponent, as a device works them out in 32 bits."""
+    product = mantissa * abs(code)
+    shift = max(product.bit_length() - 15, 1)
+    m = (product + (1 << (shift - 1))) >> shift
+    if m == 1 << 15:
+        m, shift = m >> 1, shift + 1
+    return (m if code > 0 else -m), exponent - shift
+
+
+def bias_of(mantissa: int, exponent: int, scale: int, bias: int) -> int:
+    """The bias in steps of the sum, |bias / scale| * mantissa / 2^exponent, as a device works it out in 32 bits."""
+    size = (mantissa * abs(bias) // abs(scale) + (1 << (exponent - 1))) >> exponent
+    return size if (bias < 0) == (scale < 0) else -size
 
 
 def _narrow(record: IntegerLayer) -> bool:

@@ -171,13 +171,20 @@ class Steps:
 
     def _take(self, name: str) -> None:
         """The caller's values into the arena."""
-        source, layout, place, suffix = self._port("in", name), self.layouts[name], self._tensor(name), self._suffix(name)
+        source, layout, place, suffix = (
+            self._port("in", name),
+            self.layouts[name],
+            self._tensor(name),
+            self._suffix(name),
+        )
         if suffix == "u8" and layout.dense:
             text = f"memcpy(arena + {place}, {source}, {layout.size});"
         else:
             raw = self.raw_type(name).removesuffix("_t")
             offsets, fill = ("0", "k[0]") if suffix == "u8" else ("k", "0")
-            text = self._placed(f"in{list(self.plan.inputs).index(name)}", layout, source, place, raw, suffix, fill, offsets)
+            text = self._placed(
+                f"in{list(self.plan.inputs).index(name)}", layout, source, place, raw, suffix, fill, offsets
+            )
         constants = 1 if suffix == "u8" else 2 * layout.shape[0]
         self._call(f"{text}\n  k += {constants};", f"input {name}")
 
@@ -191,7 +198,9 @@ class Steps:
         at = ", ".join("ET_NONE" if place is None else str(place) for place in phases)
         fields = (*layout.shape, *layout.before, sy, sx, layout.rows, layout.pitch, layout.plane)
         self.tables.append(f"static const et_offset et_at_{label}[] = {{{at}}};")
-        self.tables.append(f"static const et_place et_place_{label} = {{{', '.join(map(str, fields))}, et_at_{label}}};")
+        self.tables.append(
+            f"static const et_place et_place_{label} = {{{', '.join(map(str, fields))}, et_at_{label}}};"
+        )
         size = layout.size * (1 if suffix == "u8" else 2)
         target = f"({ELEMENTS[suffix]} *)(void *)(arena + {place})"
         return (
@@ -208,7 +217,9 @@ class Steps:
             made = self._make(f"{layer.name} packed", wanted.size * self._bytes(source))
             element, fill = ELEMENTS[suffix], "k[0]" if suffix == "u8" else "0"
             raw, pointer = element.removesuffix("_t"), f"(const {element} *)(const void *)(arena + {place})"
-            self._call(self._placed(str(index), wanted, pointer, made, raw, suffix, fill, "0"), f"{layer.name}: padding")
+            self._call(
+                self._placed(str(index), wanted, pointer, made, raw, suffix, fill, "0"), f"{layer.name}: padding"
+            )
             place = self._use(f"{layer.name} packed")
         target, out = self.layouts[layer.name], self._tensor(layer.name)
         ((a, b), (c, d)), row, column = target.steps()
@@ -237,7 +248,7 @@ class Steps:
     def _weights(self, kernel: str, index: int, layer: Layer, suffix: str, fields: list[str]) -> None:
         masked = self.wire.codings[layer.name] != INT8
         self.defines.add(f"ET_{'MASKED' if masked else 'DENSE'}_{kernel.upper()}_{suffix}")
-        self._need("fan.h", "conv.h", *self._mask_fragments(masked))
+        self._need("filters.h", "fan.h", "conv.h", *self._mask_fragments(masked))
         if kernel == "conv":
             sums = ["sums.h"] * (suffix == "u8") + [f"sums_plain.h:{suffix}"]
             self._need("rescale.h", "tile.h", *(["places.h", *sums] if masked else [f"dots.h:{suffix}"]))
@@ -269,7 +280,7 @@ class Steps:
         if kernel.scratch:
             place = self._make(f"{layer.name} scratch", kernel.scratch)
             scratch = f"uint8_t *scratch = arena + {place};\n"
-        constants = len(numbers(self.wire.integer, record))
+        constants = len(numbers(self.model, self.wire.integer, record))
         if kernel.row is None:
             self._call(f"{{\n{scratch}{kernel.call}\n  }}\n  k += {constants};", layer.name)
         else:

@@ -12,6 +12,7 @@ import numpy as np
 
 from edgeticket.integer import IntegerModel, run_layer
 from edgeticket.integer_layer import RESIDUALS, Codes, IntegerLayer
+from edgeticket.model import Model
 from edgeticket.ops import Conv, ConvTranspose, Flatten, Linear, Reshape, Shape, leak
 from edgeticket.wire import held, numbers
 from exporters.c_kernel import Kernel
@@ -76,6 +77,7 @@ class Job:
     """A layer, the codes [examples, ...] that a device holds of what it reads, and of what it makes."""
 
     name: str
+    origin: Model
     model: IntegerModel
     record: IntegerLayer
     inputs: list[np.ndarray]
@@ -118,7 +120,7 @@ class Job:
 
     @property
     def constants(self) -> bytes:
-        return numbers(self.model, self.record)
+        return numbers(self.origin, self.model, self.record)
 
     @property
     def weights(self) -> bytes:
@@ -135,7 +137,7 @@ class Job:
         return b"".join([self.constants, self.weights, *examples])
 
 
-def jobs(name: str, model: IntegerModel) -> list[Job]:
+def jobs(name: str, origin: Model, model: IntegerModel) -> list[Job]:
     """Every layer that has a kernel here, on codes of all its inputs' range."""
     rng, work = np.random.default_rng(5), []
     for record in model.layers:
@@ -143,7 +145,9 @@ def jobs(name: str, model: IntegerModel) -> list[Job]:
         if not isinstance(record.layer.op, ELSEWHERE):
             codes = {n: examples(rng, model.tensors[n], model.plan.shapes[n]) for n in names}
             wanted = as_held(model, own, run_layer(model, record, [codes[n] for n in names]))
-            work.append(Job(f"{name}: {own}", model, record, [as_held(model, n, codes[n]) for n in names], wanted))
+            work.append(
+                Job(f"{name}: {own}", origin, model, record, [as_held(model, n, codes[n]) for n in names], wanted)
+            )
     return work
 
 

@@ -117,6 +117,7 @@ PLANS = {
     "activations": graph({"x": (3, 5, 6), "y": (3, 5, 6), "z": (3, 1, 6)}, *activations()),
     "joins": graph(JOINED, *joins()),
     **{f"movements, {len(shape)}": graph(shape, *movements(shape)) for shape in ((4, 6, 12), (4, 12), (4,))},
+    "products": graph((2, 4), ("q", Activation("none"), "x"), ("p", Mul(), "q q")),
     "many": graph((2, 40, 40), *many()),
 }
 
@@ -135,12 +136,20 @@ def model(plan: str, sensor: str) -> Model:
     return compact(ticket)
 
 
-def copies() -> Iterator[IntegerModel]:
+def copies() -> Iterator[Model]:
     """Operands of a Concat, and an Activation, whose codes stay or nearly do."""
     own = model("many", "float32")
-    for scale, zero in ((1.0, 40), (1.0, 41), (1.25, 40), (0.5, 40), (2.0, 40)):
+    for scale, zero in ((1.0, 40), (1.0, 41), (0.8, 40), (0.5, 40), (2.0, 40)):
         quant = dict.fromkeys(("q", "codes"), Quant(0.5, 40)) | {"both": Quant(0.5 * scale, zero)}
-        yield integerise(replace(own, quant=own.quant | quant))
+        yield replace(own, quant=own.quant | quant)
+
+
+def products() -> Iterator[Model]:
+    """255 * 255 times nearly 2^15, by every shift: the largest that 32 bits hold."""
+    own = model("products", "float32")
+    for shift in range(1, 47):
+        quant = {"q": Quant(1.0, 255), "p": Quant(2.0**shift / 32766, 128)}
+        yield replace(own, quant=own.quant | quant)
 
 
 def stretched(own: Model) -> IntegerModel:
@@ -149,7 +158,9 @@ def stretched(own: Model) -> IntegerModel:
     read = {name for layer in own.plan.layers for name in layer.inputs}
     tensors, layers = {name: made.tensors[name] for name in own.plan.inputs}, []
     for layer in own.plan.layers:
-        for low, high in ((2, 4),) if layer.name in read else ((-24, 24), (-12, 12), (-6, 6), (0, 0)):
+        for low, high in (
+            ((2, 4),) if layer.name in read or "relu6" in layer.name else ((-24, 24), (-12, 12), (-6, 6), (0, 0))
+        ):
             quant = {
                 name: Quant(one.scale * float(2.0 ** rng.uniform(low, high)), int(rng.integers(256)))
                 for name, one in own.quant.items()
@@ -176,12 +187,15 @@ QUANT = {"x": Quant(0.5, 3), "l0": Quant(0.5, 3)}
 @cache
 def planned() -> list[Job]:
     """All there is, once for each kind of sensor."""
-    work = [job for own in copies() for job in jobs("copies", own) if job.name.endswith(("codes", "both"))]
+    work = [
+        job for own in copies() for job in jobs("copies", own, integerise(own)) if job.name.endswith(("codes", "both"))
+    ]
+    work += [job for own in products() for job in jobs("products", own, integerise(own))]
     for plan, sensor in product(PLANS, SENSORS):
         own = model(plan, sensor)
-        work += jobs(f"{plan}, {sensor}", integerise(own))
+        work += jobs(f"{plan}, {sensor}", own, integerise(own))
         if sensor in ("float32", "int16"):
-            work += jobs(f"{plan}, {sensor}, other ranges", stretched(own))
+            work += jobs(f"{plan}, {sensor}, other ranges", own, stretched(own))
     return work
 
 
@@ -212,7 +226,7 @@ def test_the_cases(tmp_path: Path) -> None:
     """And random networks: other shapes and neighbours."""
     models = {name: compact(one.ticket()) for name, one in CASES.items()}
     models |= {f"seed {seed}": compact(case(seed).ticket()) for seed in range(60)}
-    assert run(tmp_path, [job for name, own in models.items() for job in jobs(name, integerise(own))]) == []
+    assert run(tmp_path, [job for name, own in models.items() for job in jobs(name, own, integerise(own))]) == []
 
 
 MISTAKES = [

@@ -2,7 +2,7 @@
 static const uint8_t *et_conv_SUFFIX(const et_conv *g, uint8_t *arena, et_offset *list, const uint8_t *seed,
                                      const uint8_t *k) {
   const int32_t zero = *k++;
-  const uint8_t *head = k, *row = head + ET_HEAD(g->activation), *weights = row + 7u * g->filters;
+  const uint8_t *head = k, *filters = head + ET_HEAD(g->activation), *weights = et_filters_end(filters, g->filters);
 #ifdef ET_NEEDS_ANY
   const uint32_t fast = g->activation->kind == ET_CLAMP;
 #endif
@@ -22,7 +22,9 @@ static const uint8_t *et_conv_SUFFIX(const et_conv *g, uint8_t *arena, et_offset
 #endif
     weights += 1 + g->filters * size;
   memset(arena + g->fill, head[0], g->filled);
-  for (uint32_t f = 0; f < g->filters; f++, row += 7) {
+  for (uint32_t f = 0; f < g->filters; f++) {
+    uint8_t row[7];
+    et_filter(filters, g->filters, f, row);
     const ELEMENT *p = in + f / g->group_filters * g->group_plane;
     int32_t start = et_i32(row), sum = 0;
 #ifdef ET_MASKED_CONV_SUFFIX

@@ -2,7 +2,7 @@
 static const uint8_t *et_linear_SUFFIX(const et_conv *g, uint8_t *arena, et_offset *list, const uint8_t *seed,
                                        const uint8_t *k) {
   const int32_t zero = *k++;
-  const uint8_t *head = k, *row = head + ET_HEAD(g->activation), *weights = row + 7u * g->filters;
+  const uint8_t *head = k, *filters = head + ET_HEAD(g->activation), *weights = et_filters_end(filters, g->filters);
   const ELEMENT *in = (const ELEMENT *)(const void *)(arena + g->in);
   const int8_t *dense = (const int8_t *)weights + 1;
 #ifdef ET_MASKED_LINEAR_SUFFIX
@@ -14,7 +14,9 @@ static const uint8_t *et_linear_SUFFIX(const et_conv *g, uint8_t *arena, et_offs
   (void)list, (void)seed;
 #endif
     weights += 1u + (uint32_t)g->filters * g->fan.inputs;
-  for (uint32_t f = 0; f < g->filters; f++, row += 7) {
+  for (uint32_t f = 0; f < g->filters; f++) {
+    uint8_t row[7];
+    et_filter(filters, g->filters, f, row);
     int32_t acc = et_i32(row);
 #ifdef ET_MASKED_LINEAR_SUFFIX
     if (masked) {
