@@ -20,7 +20,6 @@ class Layout:
     shape: tuple[int, int, int]
     stride: Phase
     before: Phase  # rows above, columns to the left
-    rows: int  # of a phase
     pitch: int
     at: dict[Phase, int]
     plane: int
@@ -58,7 +57,7 @@ def image(shape: Shape) -> tuple[int, int, int]:
 def dense(shape: Shape) -> Layout:
     channels, height, width = image(shape)
     plane = height * width
-    return Layout((channels, height, width), (1, 1), (0, 0), height, width, {(0, 0): 0}, plane, channels * plane)
+    return Layout((channels, height, width), (1, 1), (0, 0), width, {(0, 0): 0}, plane, channels * plane)
 
 
 def packed(op: Conv, source: Shape, target: Shape) -> Layout:
@@ -69,30 +68,31 @@ def packed(op: Conv, source: Shape, target: Shape) -> Layout:
     n = len(op.kernel)
     before = _two(op.pad[:n], 0)
     ys, xs = ([k * d for k in range(size)] for size, d in zip(kernel, dilation, strict=True))
-    rows, bottom, _ = _extent(ys, stride[0], out_height, before[0], height)
-    need, _, shared = _extent(xs, stride[1], out_width, before[1], width)
-    pitch = max(out_width, need - shared)
+    columns = [_Extent(xs, phase, stride[1], out_width, before[1], width) for phase in {x % stride[1] for x in xs}]
+    need = max(max(extent.need, extent.real) for extent in columns)
+    pitch = max(out_width, need - min(min(need - own.real, own.before) for own in columns))
     beyond = need - pitch
-    phases = sorted({(y % stride[0], x % stride[1]) for y, x in product(ys, xs)})
-    region = rows * pitch + beyond
-    at = {phase: i * region for i, phase in enumerate(phases)}
+    at, end, bottom = {}, 0, 0
+    for y in sorted({y % stride[0] for y in ys}):
+        rows = _Extent(ys, y, stride[0], out_height, before[0], height)
+        for x in sorted({x % stride[1] for x in xs}):
+            at[y, x] = end
+            end += max(rows.need, rows.real) * pitch + beyond
+        bottom = max(rows.need - rows.real, 0)
     over = beyond + min(bottom, before[0]) * pitch if stride == (1, 1) else 0
-    plane = len(phases) * region - over
+    plane = end - over
     taps = tuple(at[y % stride[0], x % stride[1]] + y // stride[0] * pitch + x // stride[1] for y, x in product(ys, xs))
     shape = (channels, height, width)
-    return Layout(shape, stride, before, rows, pitch, at, plane, channels * plane + over, taps)
+    return Layout(shape, stride, before, pitch, at, plane, channels * plane + over, taps)
 
 
-def _extent(taps: list[int], stride: int, out: int, before: int, size: int) -> tuple[int, int, int]:
-    """Along one direction: places that a phase needs, how many of them are padding behind, how many a neighbour's padding before
-    can stand for."""
-    need = max(out + tap // stride for tap in taps)
-    phases = {tap % stride for tap in taps}
-    real = max(-(-(before + size - phase) // stride) for phase in phases)
-    whole = max(need, real)
-    ends = [(-(-(before + size - phase) // stride), -(-(before - phase) // stride)) for phase in phases]
-    shared = min(min(whole - end, max(start, 0)) for end, start in ends)
-    return whole, max(need - (before + size), 0) if stride == 1 else 0, shared
+class _Extent:
+    """Of a phase along one direction: places that its taps need, where its real values end, how much padding is before them."""
+
+    def __init__(self, taps: list[int], phase: int, stride: int, out: int, before: int, size: int) -> None:
+        self.need = out + max(tap // stride for tap in taps if tap % stride == phase)
+        self.real = -(-(before + size - phase) // stride)
+        self.before = max(-(-(before - phase) // stride), 0)
 
 
 def _two(values: Shape, one: int) -> Phase:

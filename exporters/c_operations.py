@@ -29,11 +29,11 @@ def operation(model: IntegerModel, record: IntegerLayer, tensors: Mapping[str, s
 def _activation(site: Site) -> Kernel:
     count = prod(site.shape)
     fragment, call = _each(site, 0, count, site.y, site.act, "k + 1", f"k + 1 + ET_HEAD({site.act})")
-    return Kernel(("ops_small.h", fragment), (), call, MANY if "scratch" in call else 0)
+    return Kernel(("ops_shift.h", fragment), (), call, MANY if "scratch" in call else 0)
 
 
 def _concat(site: Site) -> Kernel:
-    fragments, calls, head = ["ops_small.h", "ops_none.h"], [], f"k + {len(site.shapes)}"
+    fragments, calls, head = ["ops_shift.h", "ops_none.h"], [], f"k + {len(site.shapes)}"
     first = 0
     for i, shape in enumerate(site.shapes):
         fragment, call = _each(site, i, prod(shape), f"{site.y} + {first}", "&et_none", head, f"{head} + {4 + 3 * i}")
@@ -61,7 +61,7 @@ def _norm(site: Site) -> Kernel:
 def _prelu(site: Site) -> Kernel:
     channels, *size = site.shape
     call = f"et_prelu_{site.kind}({site.x}, {site.y}, {channels}, {prod(size)}, k);"
-    return Kernel(("ops_small.h", "ops_none.h", f"ops_prelu.h:{site.kind}"), (), call)
+    return Kernel(("ops_shift.h", "ops_none.h", f"ops_prelu.h:{site.kind}"), (), call)
 
 
 def _join(site: Site) -> Kernel:
@@ -71,7 +71,7 @@ def _join(site: Site) -> Kernel:
     none = () if total else ("ops_none.h",)
     if site.kinds == ["u8", "u8"]:
         pair = site.table("et_pair", [size, *steps])
-        name, own, more = ("add", f", {act}", none) if total else ("mul", "", ("ops_small.h",))
+        name, own, more = ("add", f", {act}", none) if total else ("mul", "", ("ops_shift.h",))
         call = f"et_{name}({site.xs[0]}, {site.xs[1]}, {site.y}, &{site.name('pair')}{own}, k);"
         return Kernel((*more, "ops_pair.h", f"ops_{name}.h"), (pair,), call)
     rows = []

@@ -42,7 +42,7 @@ def _pool(site: Site) -> Kernel:
 
 def _mean(kind: str) -> tuple[str, ...]:
     """What means of any number of elements need."""
-    return "ops_small.h", "ops_none.h", "ops_mean.h", f"ops_sum.h:{kind}"
+    return "ops_shift.h", "ops_none.h", "ops_mean.h", f"ops_sum.h:{kind}"
 
 
 def _counts(site: Site, counts: np.ndarray) -> str:

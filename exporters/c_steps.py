@@ -196,7 +196,7 @@ class Steps:
         sy, sx = layout.stride
         phases = [layout.at.get((a, b)) for a in range(sy) for b in range(sx)]
         at = ", ".join("ET_NONE" if place is None else str(place) for place in phases)
-        fields = (*layout.shape, *layout.before, sy, sx, layout.rows, layout.pitch, layout.plane)
+        fields = (*layout.shape, *layout.before, sy, sx, layout.pitch, layout.plane)
         self.tables.append(f"static const et_offset et_at_{label}[] = {{{at}}};")
         self.tables.append(
             f"static const et_place et_place_{label} = {{{', '.join(map(str, fields))}, et_at_{label}}};"

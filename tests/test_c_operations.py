@@ -230,9 +230,9 @@ def test_the_cases(tmp_path: Path) -> None:
 
 
 MISTAKES = [
-    ("ops_small", "> 32 ? 31", "> 31 ? 30"),
-    ("ops_small", "(t >> 1) + (t & 1)", "t >> 1"),
-    ("ops_small", "e > 32 ? 31 : e - 1", "e - 1"),
+    ("ops_shift", "> 32 ? 31", "> 31 ? 30"),
+    ("ops_shift", "(t >> 1) + (t & 1)", "t >> 1"),
+    ("ops_shift", "e > 32 ? 31 : e - 1", "e - 1"),
     ("ops_each", "- zero", ""),
     ("ops_lookup", "i < 256", "i < 255"),
     ("ops_lookup", "m == 0x4000 && ", ""),

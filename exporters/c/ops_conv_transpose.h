@@ -21,6 +21,6 @@ static void et_conv_transpose_SUFFIX(const ELEMENT *in, uint8_t *out, const int8
         et_spread_row_SUFFIX(in + (channel * s->height + y / s->stride[0]) * s->width,
                              w + channel * taps + tap * s->kernel[1], acc, zero, s);
     }
-    for (j = 0; j < s->out_width; j++) *out++ = et_code(a, head, et_scale(acc[s->pad[1] + j], row + 4));
+    for (j = 0; j < s->out_width; j++) *out++ = et_code(a, head, et_narrow(acc[s->pad[1] + j], head, row + 4));
   }
 }

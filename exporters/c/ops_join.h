@@ -25,8 +25,8 @@ static void et_join(const et_operand *o, int32_t count, uint8_t *out, const int3
   for (at[0] = 0; at[0] < size[0]; at[0]++) {
     for (at[1] = 0; at[1] < size[1]; at[1]++) {
       for (at[2] = 0; at[2] < size[2]; at[2]++) {
-        int32_t acc = et_joined(o, count, k, sum ? row : 0, at), t = sum ? acc >> (*e > 32 ? 31 : *e - 1) : 0;
-        *out++ = et_code(a, head, sum ? et_clamp((t >> 1) + (t & 1), -0x20000000, 0x1FFFFFFF) : et_scale(acc, row));
+        int32_t acc = et_joined(o, count, k, sum ? row : 0, at);
+        *out++ = et_code(a, head, sum ? et_clamp(et_shift(acc, *e), -0x20000000, 0x1FFFFFFF) : et_scale(acc, row));
       }
     }
   }

@@ -6,6 +6,6 @@ static void et_lookup(const uint8_t *in, uint8_t *out, int32_t count, int32_t ze
     memcpy(out, in, (size_t)count);
     return;
   }
-  for (i = 0; i < 256; i++) table[i] = et_code(a, head, et_small(i - zero, m, e));
+  for (i = 0; i < 256; i++) table[i] = et_code(a, head, et_shift((i - zero) * m, e));
   for (; count > 0; count--) *out++ = table[*in++];
 }

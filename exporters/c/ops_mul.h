@@ -6,7 +6,7 @@ static void et_mul(const uint8_t *a, const uint8_t *b, uint8_t *out, const et_pa
       const uint8_t *x = a + i * p->a[0] + j * p->a[1], *y = b + i * p->b[0] + j * p->b[1];
       uint8_t *end = out + p->size[2];
       for (; out < end; x += step_a, y += step_b)
-        *out++ = (uint8_t)et_clamp(et_small((*x - za) * (*y - zb), m, e) + zero, 0, 255);
+        *out++ = (uint8_t)et_clamp(et_shift((*x - za) * (*y - zb) * m, e) + zero, 0, 255);
     }
   }
 }

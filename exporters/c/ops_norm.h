@@ -4,6 +4,6 @@ static void et_norm_SUFFIX(const ELEMENT *in, uint8_t *out, int32_t channels, in
   const uint8_t *head = k + 1, *row = head + ET_HEAD(a);
   for (; channels > 0; channels--, row += 8) {
     int32_t factor = row[4] * 256, bias = et_i32(row) - factor * k[0], i;
-    for (i = 0; i < plane; i++) *out++ = et_code(a, head, et_scale(bias + factor * *in++, row + 5));
+    for (i = 0; i < plane; i++) *out++ = et_code(a, head, et_narrow(bias + factor * *in++, head, row + 5));
   }
 }

@@ -5,5 +5,5 @@ static uint8_t et_mean_of_SUFFIX(const ELEMENT *in, int32_t width, int32_t top, 
   const uint8_t *row = et_mean(k + 5, counts, n);
   for (in += top * width; top < bottom; top++, in += width)
     for (x = left; x < right; x++) acc += in[x];
-  return et_code(&et_none, k + 1, sizeof(ELEMENT) == 1 && n <= 256 ? et_small(acc, et_i16(row), row[2]) : et_scale(acc, row));
+  return et_code(&et_none, k + 1, sizeof(ELEMENT) == 1 && n <= 256 ? et_shift(acc * et_i16(row), row[2]) : et_scale(acc, row));
 }

@@ -8,7 +8,7 @@ static void et_place_SOURCE_SUFFIX(const et_place *g, const RAW *in, ELEMENT *ou
       uint32_t phase = g->left % g->stride_x, column = g->left / g->stride_x;
       for (uint32_t x = g->width; x; x--) {
         int32_t v = *in++ - offset;
-        if (at[phase] != ET_NONE && y / g->stride_y < g->rows && column < g->pitch)
+        if (at[phase] != ET_NONE)
           row[at[phase] + column] = (ELEMENT)(offsets ? et_clamp(v, -32768, 32767) : v);
         if (++phase == g->stride_x) phase = 0, column++;
       }
