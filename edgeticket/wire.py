@@ -4,31 +4,27 @@ Little-endian, no alignment. A header, the sections of the inputs, a section per
 checksum. A firmware knows the plan; the packet names it by digest and holds nothing that the plan tells.
 """
 
-import json
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from hashlib import sha256
 from math import frexp, ldexp, prod
 
 import numpy as np
 
 from edgeticket.codes import pack_mask, raw_bits
 from edgeticket.integer import IntegerModel, integerise
-from edgeticket.integer_layer import RESIDUALS, SENSORS, TABLE_UNIT, TABLES, Codes, IntegerLayer, keeps_codes
+from edgeticket.integer_layer import RESIDUALS, TABLE_UNIT, TABLES, IntegerLayer, keeps_codes
 from edgeticket.model import Float, Model, Signs
-from edgeticket.ops import SCALED, AveragePool, Concat, Conv, Layer, Linear, Norm, Op, Pad, PRelu, Resize, leak
-from edgeticket.plan import Plan
+from edgeticket.ops import Conv, Layer, Linear, Norm, Pad, PRelu, leak
 from edgeticket.rounding import grid_unit
+from edgeticket.wire_plan import HEADER, INT8, SEED, SIGNS, Firmware, edges, firmware, held, reach, rows
 
 MAGIC = b"ETP1"
-HEADER = 32  # bytes: magic, length, seed, digest of the plan, digest of the model
-INT8, SEED, SIGNS = 0, 1, 2  # how a layer's weights are stored
 RAW_MAP = 255  # first byte of a mask that is not Rice coded
 _NO_IDS = bytes(2)
 EXPLICIT, GRIDS = 0, 1  # how the constants of filters are stored
 MANTISSA = 24  # bits
-NARROW = 1  # flag of a head: no |acc| reaches 2^23
+NARROW = 1  # flag of a convolution's head: no |acc| reaches 2^23
 NARROW_LIMIT = 1 << 23
 
 
@@ -40,6 +36,7 @@ class Wire:
     integer: IntegerModel
     codings: Mapping[str, int]  # layer with weights -> INT8, SEED or SIGNS
     weights: Mapping[str, bytes]  # layer -> its section of weights
+    firmware: Firmware
 
     @property
     def features(self) -> set[str]:
@@ -51,7 +48,7 @@ class Wire:
                 found.add("IDS")
             if section[0] != INT8 and _map_of(section)[0] != RAW_MAP:
                 found.add("RICE")
-        if not all(map(_usual, self.integer.layers)):
+        if not all(_usual(self.integer, record) for record in self.integer.layers):
             found.add("ANY")
         return found
 
@@ -75,27 +72,14 @@ def pack(model: Model, form: str = "seed") -> Wire:
     seeds = {own.seed for own in model.weights.values() if isinstance(own, Signs)} or {0}
     length = HEADER + len(body) + 4
     head = MAGIC + length.to_bytes(4, "little") + min(seeds).to_bytes(8, "little")
-    head += plan_digest(model, codings) + bytes.fromhex(model.digest)[:8]
-    return Wire(sealed(head + body), integer, codings, weights)
+    device = firmware(model, integer, codings)
+    head += device.digest + bytes.fromhex(model.digest)[:8]
+    return Wire(sealed(head + body), integer, codings, weights, device)
 
 
 def sealed(content: bytes) -> bytes:
     """With its CRC-32 (ISO-HDLC, as zlib's) behind it."""
     return content + zlib.crc32(content).to_bytes(4, "little")
-
-
-def plan_digest(model: Model, codings: Mapping[str, int]) -> bytes:
-    """8 bytes that name what a firmware was made for: the narrow plan, the sensors, how each layer's weights are stored."""
-    stored = {name: [coding, edges(model, name)] for name, coding in codings.items()}
-    sensors = {name: sensor.dtype for name, sensor in model.inputs.items()}
-    whole = json.dumps([model.plan.to_json(), sensors, stored], sort_keys=True, separators=(",", ":"))
-    return sha256(whole.encode()).digest()[:8]
-
-
-def edges(model: Model, name: str) -> int:
-    """Parallel edges of a masked layer; 1 of others."""
-    own = model.weights[name]
-    return own.mask.shape[1] if isinstance(own, Signs) else 1
 
 
 def _coding(model: Model, layer: Layer, form: str) -> int:
@@ -108,23 +92,6 @@ def _coding(model: Model, layer: Layer, form: str) -> int:
 # numbers
 
 
-def held(integer: IntegerModel, name: str) -> Codes:
-    """How a device holds a tensor: an exact uint8 sensor with one offset raw, as codes with the offset as zero point."""
-    own = integer.tensors[name]
-    source = name
-    while source not in integer.plan.inputs:
-        layer = integer.plan[source]
-        if not keeps_codes(layer.op):
-            return own
-        source = layer.inputs[0]
-    sensor = integer.inputs[source]
-    if source in integer.exact and sensor.dtype == "uint8" and len(set(sensor.offset)) == 1:
-        offset = int(sensor.offset[0])
-        if 0 <= offset <= SENSORS["uint8"][1]:
-            return Codes(own.scale, offset)
-    return own
-
-
 def numbers(model: Model, integer: IntegerModel, record: IntegerLayer) -> bytes:
     """The constants of a layer but its weights: zero points of its inputs, head, rows (docs/packet.md)."""
     layer = record.layer
@@ -134,14 +101,15 @@ def numbers(model: Model, integer: IntegerModel, record: IntegerLayer) -> bytes:
     assert record.multiplier is not None
     assert record.shift is not None
     zero_point = integer.tensors[layer.name].zero_point
-    parts = [zeros, bytes([zero_point, record.low, record.high, NARROW if _narrow(record) else 0]), _curve(record)]
+    flags = NARROW if _narrow(integer, record) else 0
+    parts = [zeros, bytes([zero_point, record.low, record.high, flags]), _curve(record)]
     for factor in record.factors:
         parts.append(factor.to_bytes(4, "little"))
     if record.factors:
         return b"".join([*parts, record.shift.astype(np.uint8).tobytes()])
     if isinstance(layer.op, Conv | Linear):
         return b"".join([*parts, _grids(model, integer, record) or _explicit(record)])
-    for i in _rows(integer.plan, record):
+    for i in rows(integer.plan, record):
         if record.bias is not None:
             parts.append(int(record.bias[i]).to_bytes(4, "little", signed=True))
         if isinstance(layer.op, Norm):
@@ -225,18 +193,23 @@ def bias_of(mantissa: int, exponent: int, scale: int, bias: int) -> int:
     return size if (bias < 0) == (scale < 0) else -size
 
 
-def _narrow(record: IntegerLayer) -> bool:
-    bias = 0 if record.bias is None else int(np.abs(record.bias.astype(np.int64)).max())
-    return record.sums + bias < NARROW_LIMIT
+def _narrow(integer: IntegerModel, record: IntegerLayer) -> bool:
+    if not isinstance(record.layer.op, Conv):
+        return False
+    assert record.values is not None
+    assert record.bias is not None
+    sums = np.abs(record.values.astype(np.int64)).reshape(len(record.values), -1).sum(1)
+    most = sums * reach(integer, record.layer.inputs[0]) + np.abs(record.bias.astype(np.int64))
+    return bool(most.max() < NARROW_LIMIT)
 
 
-def _usual(record: IntegerLayer) -> bool:
+def _usual(integer: IntegerModel, record: IntegerLayer) -> bool:
     """Whether a convolution's sums become codes by one 32-bit multiplication each."""
     if not isinstance(record.layer.op, Conv):
         return True
     assert record.shift is not None
     plain = record.table is None and record.below is None
-    return plain and _narrow(record) and 16 <= record.shift.min() and record.shift.max() <= 32
+    return bool(plain and _narrow(integer, record) and 16 <= record.shift.min() and record.shift.max() <= 32)
 
 
 def _curve(record: IntegerLayer) -> bytes:
@@ -259,21 +232,6 @@ def _ratio(multiplier: np.ndarray, shift: np.ndarray, i: int) -> bytes:
     """int16 and uint8; a single pair serves every row."""
     m, e = (values.reshape(-1)[i if values.size > 1 else 0] for values in (multiplier, shift))
     return int(m).to_bytes(2, "little", signed=True) + bytes([int(e)])
-
-
-def _rows(plan: Plan, record: IntegerLayer) -> list[int]:
-    """Where in the record's arrays the rows of the wire form are."""
-    op: Op = record.layer.op
-    if isinstance(op, (*SCALED, PRelu)):
-        return list(range(plan.shapes[record.layer.name][0]))
-    if isinstance(op, Concat):
-        widths = [plan.shapes[name][0] for name in record.layer.inputs]
-        return [sum(widths[:i]) for i in range(len(widths))]
-    if isinstance(op, AveragePool) or (isinstance(op, Resize) and op.mode == "area"):
-        assert record.unit is not None
-        units, first = np.unique(record.unit.reshape(-1), return_index=True)
-        return first[np.argsort(-units)].tolist()  # few elements in the window: a large unit
-    return [0]
 
 
 def _input(integer: IntegerModel, name: str) -> bytes:

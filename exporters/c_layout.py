@@ -41,9 +41,9 @@ class Layout:
         (sy, sx), (y, x) = self.stride, (y + self.before[0], x + self.before[1])
         return self.at[y % sy, x % sx] + y // sy * self.pitch + x // sx
 
-    def steps(self) -> tuple[list[list[int]], int, int]:
-        """Of a direct layout: places of the first even and odd rows and columns, and how far two rows, two columns are apart."""
-        first = [[self.place(y, x) for x in (0, 1)] for y in (0, 1)]
+    def steps(self, row: int = 0) -> tuple[list[list[int]], int, int]:
+        """Of a direct layout: places of the first two rows from `row` and columns, how far two rows, two columns are apart."""
+        first = [[self.place(row + y, x) for x in (0, 1)] for y in (0, 1)]
         return first, self.place(2, 0) - self.place(0, 0), self.place(0, 2) - self.place(0, 0)
 
 

@@ -8,7 +8,7 @@ from edgeticket.integer_layer import IntegerLayer, keeps_codes
 from edgeticket.model import Model
 from edgeticket.ops import leak
 from edgeticket.wire import HEADER, INT8, SEED, Wire, edges, residual
-from exporters.c_steps import ELEMENTS, Steps
+from exporters.c_steps import ELEMENTS, steps
 from exporters.c_text import array
 
 FRAGMENTS = Path(__file__).with_name("c")
@@ -16,7 +16,7 @@ FRAGMENTS = Path(__file__).with_name("c")
 
 class Network:
     def __init__(self, model: Model, wire: Wire, name: str) -> None:
-        self.model, self.wire, self.name, self.steps = model, wire, name, Steps(model, wire)
+        self.model, self.wire, self.name, self.steps = model, wire, name, steps(model, wire)
 
     def header(self) -> str:
         name = self.name

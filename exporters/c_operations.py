@@ -55,7 +55,7 @@ def _each(site: Site, i: int, count: int, y: str, act: str, head: str, row: str)
 def _norm(site: Site) -> Kernel:
     channels, *size = site.shape
     call = f"et_norm_{site.kind}({site.x}, {site.y}, {channels}, {prod(size)}, {site.act}, k);"
-    return Kernel((f"ops_norm.h:{site.kind}",), (), call)
+    return Kernel(("ops_shift.h", "ops_narrow.h", f"ops_norm.h:{site.kind}"), (), call)
 
 
 def _prelu(site: Site) -> Kernel:

@@ -23,7 +23,8 @@ from exporters.c_kernel import Kernel
 from exporters.c_site import Site, flat, table, two
 
 WORD = 1 << 16  # indices in tables are uint16_t
-BYTES = {"u8": 1, "i16": 2}  # of an element
+ELEMENTS = {"u8": "uint8_t", "i16": "int16_t"}
+BYTES = {"u8": 1, "i16": 2}
 
 
 def _pool(site: Site) -> Kernel:
@@ -34,7 +35,9 @@ def _pool(site: Site) -> Kernel:
     window = site.table("et_window", [*flat(site.shapes[0]), *flat(site.shape)[1:], *sides])
     at = f"{site.x}, {site.y}, &{site.name('window')}"
     if isinstance(op, MaxPool):
-        return Kernel(("ops_window.h", f"ops_max_pool.h:{kind}"), (window,), f"et_max_pool_{kind}({at});")
+        span = (site.shape[-1] - 1) * op.stride[-1] + op.kernel[-1]
+        call = f"et_max_pool_{kind}({at}, ({ELEMENTS[kind]} *)(void *)scratch, {span});"
+        return Kernel(("ops_window.h", f"ops_max_pool.h:{kind}"), (window,), call, span * BYTES[kind])
     fragments = (*_mean(kind), "ops_window.h", f"ops_average_pool.h:{kind}")
     counts = _counts(site, pool(op, np.ones((1, 1, *site.shapes[0][1:])), np.sum))
     return Kernel(fragments, (window, counts), f"et_average_pool_{kind}({at}, {site.name('counts')}, k);")
@@ -74,7 +77,9 @@ def _resize(site: Site) -> Kernel:
     ]
     shares = f"{site.name('rows')}, {bits if len(op.size) > 1 else 0}, {site.name('columns')}, {bits}"
     call = f"et_interpolate_{kind}({at}, {shares}, k);"
-    return Kernel(("ops_none.h", *fragments, f"ops_interpolate.h:{kind}"), (sizes, *tables), call)
+    return Kernel(
+        ("ops_none.h", "ops_shift.h", "ops_narrow.h", *fragments, f"ops_interpolate.h:{kind}"), (sizes, *tables), call
+    )
 
 
 def _shares(site: Site, matrix: np.ndarray) -> list[list[int]]:
@@ -142,7 +147,7 @@ def _conv_transpose(site: Site) -> Kernel:
     sums, row = "(int32_t *)(void *)scratch", f"k + 1 + ET_HEAD({site.act}) + 7 * filter"
     places = f"{site.x}, {site.y} + filter * {out_height * out_width}, (const int8_t *)(scratch + {4 * whole}), {sums}"
     call = f"et_conv_transpose_{kind}({places}, &{site.name('spread')}, k[0], {site.act}, k + 1, {row});"
-    fragments = "ops_spread.h", f"ops_conv_transpose.h:{kind}"
+    fragments = "ops_shift.h", "ops_narrow.h", "ops_spread.h", f"ops_conv_transpose.h:{kind}"
     return Kernel(fragments, (spread,), call, 4 * whole + inputs * prod(op.kernel), 4 * whole)
 
 

@@ -12,6 +12,7 @@ static void et_spread_row_SUFFIX(const ELEMENT *in, const int8_t *w, int32_t *ac
 static void et_conv_transpose_SUFFIX(const ELEMENT *in, uint8_t *out, const int8_t *w, int32_t *acc, const et_spread *s,
                                      int32_t zero, const et_activation *a, const uint8_t *head, const uint8_t *row) {
   int32_t i, j, tap, channel, bias = et_i32(row), taps = s->kernel[0] * s->kernel[1];
+  int32_t m = et_i16(row + 4), e = row[6];
   for (i = 0; i < s->out_height; i++) {
     for (j = 0; j < s->whole; j++) acc[j] = bias;
     for (tap = 0; tap < s->kernel[0]; tap++) {
@@ -21,6 +22,7 @@ static void et_conv_transpose_SUFFIX(const ELEMENT *in, uint8_t *out, const int8
         et_spread_row_SUFFIX(in + (channel * s->height + y / s->stride[0]) * s->width,
                              w + channel * taps + tap * s->kernel[1], acc, zero, s);
     }
-    for (j = 0; j < s->out_width; j++) *out++ = et_code(a, head, et_narrow(acc[s->pad[1] + j], head, row + 4));
+    for (j = s->pad[1]; j < s->pad[1] + s->out_width; j++)
+      *out++ = et_code(a, head, e > 16 ? et_narrow(acc[j], m, e) : et_scale(acc[j], row + 4));
   }
 }

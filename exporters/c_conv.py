@@ -1,0 +1,126 @@
+"""Convolutions as C: their tables and calls, whole or, to spare memory, with the one before them a band of rows at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import prod
+from typing import TYPE_CHECKING
+
+from edgeticket.ops import Conv, Layer
+from edgeticket.wire import INT8
+from exporters.c_layout import Layout, image, packed
+from exporters.c_text import array
+
+if TYPE_CHECKING:
+    from exporters.c_steps import Steps
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows of a convolution's output: from `read` on in what it reads from, from `write` on in what it writes to, so many."""
+
+    read: int
+    write: int
+    count: int
+
+
+def whole(steps: Steps, index: int, layer: Layer) -> None:
+    """All of it in one call."""
+    source = _source(steps, index, layer)
+    target, out = steps.layouts[layer.name], steps.tensor(layer.name)
+    part = Part(0, 0, target.shape[1])
+    call = _run(steps, index, layer, steps.wanted(layer), source, target, out, part, "k")
+    steps.call(f"k = {call};", layer.name)
+
+
+def banded(steps: Steps, index: int, layer: Layer, bands: int) -> None:
+    """With the convolution before it, whose output is never there as a whole: rows between two bands are made twice."""
+    before = steps.plan[layer.inputs[0]]
+    first = steps.plan.layers.index(before)
+    source, out = _source(steps, first, before), steps.tensor(layer.name)
+    cuts = list(cut(steps, layer, bands))
+    between = steps.make(before.name, max(layout.size for *_, layout in cuts) * steps.bytes(before.name))
+    lines = ["const uint8_t *first = k, *second;"]
+    for i, (read, part, layout) in enumerate(cuts):
+        call = _run(steps, first, before, steps.wanted(before), source, layout, between, read, "first", f"_{i}")
+        lines.append(f"second = {call};")
+        call = _run(steps, index, layer, layout, between, steps.layouts[layer.name], out, part, "second", f"_{i}")
+        lines.append(f"{'k = ' * (i == len(cuts) - 1) or '(void)'}{call};")
+    steps.call("{\n" + "\n".join(lines) + "\n  }", f"{before.name}, {layer.name}: {bands} bands of rows")
+
+
+def cut(steps: Steps, layer: Layer, bands: int) -> list[tuple[Part, Part, Layout]]:
+    """For each band: the rows of the convolution before, those of the layer, and how what is between them lies."""
+    op, shapes = layer.op, steps.plan.shapes
+    assert isinstance(op, Conv)
+    channels, height, width = image(shapes[layer.inputs[0]])
+    filters, rows, columns = image(shapes[layer.name])
+    stride, span, top = op.stride[0], (op.kernel[0] - 1) * op.dilation[0] + 1, op.pad[0]
+    parts = []
+    for band in range(bands):
+        start, end = rows * band // bands, rows * (band + 1) // bands
+        low = max(start * stride - top, 0)
+        high = min((end - 1) * stride - top + span, height)
+        inner = replace(op, pad=(max(top - start * stride, 0), *op.pad[1:]))
+        layout = packed(inner, (channels, high - low, width), (filters, end - start, columns))
+        parts.append((Part(low, 0, high - low), Part(0, start, end - start), layout))
+    return parts
+
+
+def may_band(steps: Steps, layer: Layer) -> bool:
+    """Whether the layer is a convolution over rows that a convolution makes for it alone."""
+    if not isinstance(layer.op, Conv) or len(layer.op.kernel) != 2 or layer.inputs[0] in steps.plan.inputs:
+        return False
+    before = steps.plan[layer.inputs[0]]
+    alone = steps.layouts.get(before.name) == steps.wanted(layer) and before.name not in steps.plan.outputs
+    return alone and isinstance(before.op, Conv) and not steps.wanted(layer).dense and steps.bytes(before.name) == 1
+
+
+def _source(steps: Steps, index: int, layer: Layer) -> str:
+    """Where the layer's input lies as it wants it; copied there, if need be."""
+    (name,) = layer.inputs
+    wanted, own, place = steps.wanted(layer), steps.layouts[steps.roots[name]], steps.use(name)
+    if own == wanted or (own.dense and wanted.dense):
+        return place
+    made = steps.make(f"{layer.name} packed", wanted.size * steps.bytes(name))
+    suffix = steps.suffix(name)
+    raw = "uint8" if suffix == "u8" else "int16"
+    pointer = f"(const {raw}_t *)(const void *)(arena + {place})"
+    text = steps.placed(str(index), wanted, pointer, made, raw, suffix, "k[0]" if suffix == "u8" else "0", "0")
+    steps.call(text, f"{layer.name}: padding")
+    return steps.use(f"{layer.name} packed")
+
+
+def _run(
+    steps: Steps,
+    index: int,
+    layer: Layer,
+    wanted: Layout,
+    source: str,
+    target: Layout,
+    out: str,
+    part: Part,
+    constants: str,
+    label: str = "",
+) -> str:
+    """Tables and the call that makes `part` of the layer from `source`, which lies as `wanted`."""
+    ((a, b), (c, d)), row, column = target.steps(part.write)
+    filters, inputs, *kernel = steps.plan.weight_shape(layer)
+    assert isinstance(layer.op, Conv)
+    suffix, moved = steps.suffix(layer.inputs[0]), part.read * wanted.pitch * steps.bytes(layer.inputs[0])
+    filled = 0 if target.dense or part.write else target.size
+    taps = steps.table(f"static const et_offset et_tap_{index}{label}[] = {array(wanted.taps)};")
+    fields = [
+        f"{{{inputs}, {prod(kernel)}, {wanted.plane}, {taps}}}, {source}{f' + {moved}' * bool(moved)}, {out}",
+        f"{inputs * wanted.plane}, {target.plane}, {out}, {filled}",
+        f"{filters}, {filters // layer.op.groups}, {steps.wide_index(layer)}, {target.shape[2]}, {part.count}, {wanted.pitch}",
+        f"{{{{{a}, {b}}}, {{{c}, {d}}}}}, {row}, {column}, &ET_ACT_l{index}",
+    ]
+    masked = steps.wire.codings[layer.name] != INT8
+    sums = ["sums.h"] * (suffix == "u8") + [f"sums_plain.h:{suffix}"]
+    steps.need_weights(
+        "CONV", masked, suffix, "rescale.h", "tile.h", *(["places.h", *sums] if masked else [f"dots.h:{suffix}"])
+    )
+    steps.kernels[f"conv_run.h:{suffix}"] = None
+    name = steps.table(f"static const et_conv et_{index}{label} = {{{', '.join(fields)}}};")
+    return f"et_conv_{suffix}(&{name}, arena, {steps.list(layer)}, model + 8, {constants})"
