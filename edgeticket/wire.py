@@ -17,7 +17,7 @@ from edgeticket.integer_layer import RESIDUALS, TABLE_UNIT, TABLES, IntegerLayer
 from edgeticket.model import Float, Model, Signs
 from edgeticket.ops import Conv, Layer, Linear, Norm, Pad, PRelu, leak
 from edgeticket.rounding import grid_unit
-from edgeticket.wire_plan import HEADER, INT8, SEED, SIGNS, Firmware, edges, firmware, held, reach, rows
+from edgeticket.wire_plan import HEADER, INT8, LISTS, SEED, SIGNS, Firmware, firmware, held, reach, rows
 
 MAGIC = b"ETP1"
 RAW_MAP = 255  # first byte of a mask that is not Rice coded
@@ -46,7 +46,7 @@ class Wire:
             section = self.weights[layer.name]
             if section[0] == SEED and section[2:4] != _NO_IDS:
                 found.add("IDS")
-            if section[0] != INT8 and _map_of(section)[0] != RAW_MAP:
+            if section[0] in (SEED, SIGNS) and _map_of(section)[0] != RAW_MAP:
                 found.add("RICE")
         if not all(_usual(self.integer, record) for record in self.integer.layers):
             found.add("ANY")
@@ -54,7 +54,7 @@ class Wire:
 
 
 def pack(model: Model, form: str = "seed") -> Wire:
-    """`form`: seed (signs by the generator wherever they are the seed's), signs (stored) or dense (all as int8).
+    """`form`: seed (signs by the generator wherever they are the seed's), signs (stored), dense (all as int8) or lists.
 
     Raises UnsupportedError where the integer network of `model` does not exist.
     """
@@ -86,6 +86,8 @@ def _coding(model: Model, layer: Layer, form: str) -> int:
     own = model.weights[layer.name]
     if form == "dense" or not isinstance(own, Signs):
         return INT8
+    if form == "lists" and isinstance(layer.op, Conv | Linear):
+        return LISTS
     return SIGNS if form == "signs" or own.flips is not None else SEED
 
 
@@ -209,7 +211,7 @@ def _usual(integer: IntegerModel, record: IntegerLayer) -> bool:
         return True
     assert record.shift is not None
     plain = record.table is None and record.below is None
-    return bool(plain and _narrow(integer, record) and 16 <= record.shift.min() and record.shift.max() <= 32)
+    return bool(plain and _narrow(integer, record) and record.shift.min() >= 16 and record.shift.max() <= 32)
 
 
 def _curve(record: IntegerLayer) -> bytes:
@@ -249,6 +251,8 @@ def _weights(model: Model, record: IntegerLayer, coding: int) -> bytes:
     assert record.values is not None
     if coding == INT8:
         return bytes([INT8]) + record.values.astype(np.int8).tobytes()
+    if coding == LISTS:
+        return bytes([LISTS])
     own = model.weights[record.layer.name]
     assert isinstance(own, Signs)
     head = bytes([coding, own.mask.shape[1]])

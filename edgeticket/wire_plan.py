@@ -34,7 +34,9 @@ from edgeticket.ops import (
 )
 from edgeticket.plan import Plan
 
-INT8, SEED, SIGNS, NONE = 0, 1, 2, 3  # how a layer's weights are stored; NONE: it has none
+INT8, SEED, SIGNS, LISTS, NONE = range(
+    5
+)  # how a layer's weights are stored; LISTS: beside the model; NONE: it has none
 BIAS, COUNTS, RATIO, BELOW, FILTERS, FACTORS, PRODUCT = (1 << i for i in range(7))  # parts of a section's numbers
 HEADER = 32  # bytes: magic, length, seed, digest of the firmware, digest of the model
 

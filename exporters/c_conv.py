@@ -6,8 +6,10 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from edgeticket.ops import Conv, Layer
-from edgeticket.wire import INT8
+from edgeticket.wire_plan import INT8
 from exporters.c_layout import Layout, image, packed
 from exporters.c_text import array
 
@@ -114,7 +116,7 @@ def _run(
         f"{{{inputs}, {prod(kernel)}, {wanted.plane}, {taps}}}, {source}{f' + {moved}' * bool(moved)}, {out}",
         f"{inputs * wanted.plane}, {target.plane}, {out}, {filled}",
         f"{filters}, {filters // layer.op.groups}, {steps.wide_index(layer)}, {target.shape[2]}, {part.count}, {wanted.pitch}",
-        f"{{{{{a}, {b}}}, {{{c}, {d}}}}}, {row}, {column}, &ET_ACT_l{index}",
+        f"{{{{{a}, {b}}}, {{{c}, {d}}}}}, {row}, {column}, &ET_ACT_l{index}{steps.stored(index, layer, _places(inputs, wanted))}",
     ]
     masked = steps.wire.codings[layer.name] != INT8
     sums = ["sums.h"] * (suffix == "u8") + [f"sums_plain.h:{suffix}"]
@@ -124,3 +126,8 @@ def _run(
     steps.kernels[f"conv_run.h:{suffix}"] = None
     name = steps.table(f"static const et_conv et_{index}{label} = {{{', '.join(fields)}}};")
     return f"et_conv_{suffix}(&{name}, arena, {steps.list(layer)}, model + 8, {constants})"
+
+
+def _places(inputs: int, wanted: Layout) -> np.ndarray:
+    """Where each weight of a filter reads."""
+    return (np.arange(inputs)[:, None] * wanted.plane + np.array(wanted.taps)).reshape(-1)

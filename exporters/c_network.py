@@ -7,7 +7,8 @@ from pathlib import Path
 from edgeticket.integer_layer import IntegerLayer, keeps_codes
 from edgeticket.model import Model
 from edgeticket.ops import leak
-from edgeticket.wire import HEADER, INT8, SEED, Wire, edges, residual
+from edgeticket.wire import Wire, residual
+from edgeticket.wire_plan import HEADER, INT8, SEED, edges
 from exporters.c_steps import ELEMENTS, steps
 from exporters.c_text import array
 
@@ -15,8 +16,8 @@ FRAGMENTS = Path(__file__).with_name("c")
 
 
 class Network:
-    def __init__(self, model: Model, wire: Wire, name: str) -> None:
-        self.model, self.wire, self.name, self.steps = model, wire, name, steps(model, wire)
+    def __init__(self, model: Model, wire: Wire, name: str, boot: bool = False) -> None:
+        self.model, self.wire, self.name, self.steps = model, wire, name, steps(model, wire, boot)
 
     def header(self) -> str:
         name = self.name
@@ -46,6 +47,9 @@ class Network:
         lines += [*self._activations(), *map(steps.text, steps.tables), ""]
         lines += [f"{steps.signature(self.name)} {{", "  const uint8_t *model = et_model, *k = model + %d;" % HEADER]
         lines += ["  uint8_t *arena = (uint8_t *)et_arena;"]
+        if steps.booted:
+            lines += ["  static uint8_t booted;", "  if (!booted) {"]
+            lines += [*(f"    {steps.text(call)}" for call in steps.booted), "    booted = 1;", "  }"]
         lines += [f"  {steps.text(call.text)} /* {call.remark.replace('*/', '')} */" for call in steps.calls]
         return "\n".join([*lines, "  (void)k;", "  return 0;", "}", ""])
 
@@ -54,11 +58,12 @@ class Network:
         masked = [name for name, coding in codings.items() if coding != INT8]
         kinds = [_kind(record) for record in self.wire.integer.layers]
         yield f"typedef uint{8 * self.steps.offset_bytes}_t et_offset;"
-        yield "enum { ET_INT8, ET_SEED, ET_SIGNS };"
+        yield "enum { ET_INT8, ET_SEED, ET_SIGNS, ET_STORED };"
         yield f"#define ET_LIST {self.steps.list_entries}u"
         yield f"#define ET_EDGES {max((edges(self.model, name) for name in masked), default=1)}"
         needs = {"SEED": SEED in codings.values(), "LEAKY": any(leak(kind) is not None for kind in kinds)}
         needs["CURVE"] = any(record.table is not None for record in self.wire.integer.layers)
+        needs |= {"LISTS": self.steps.stores_lists, "BOOT": self.steps.boot}
         needs["HALF"] = self.steps.half_tiles
         needs |= dict.fromkeys(self.wire.features, True)
         yield from (f"#define ET_NEEDS_{word}" for word, needed in needs.items() if needed)

@@ -80,7 +80,7 @@ def _join(site: Site) -> Kernel:
     operands = f"const et_operand operands[] = {{{', '.join(rows)}}};"
     sizes = f"static const int32_t {site.name('size')}[] = {table(size)};"
     call = f"et_join(operands, {len(rows)}, {site.y}, {site.name('size')}, {int(total)}, {act}, k);"
-    return Kernel((*none, "ops_join.h"), (sizes,), f"{{\n  {operands}\n  {call}\n}}")
+    return Kernel((*none, "ops_shift.h", "ops_join.h"), (sizes,), f"{{\n  {operands}\n  {call}\n}}")
 
 
 def broadcast(shape: tuple[int, ...], shapes: list[tuple[int, ...]]) -> list[list[int]]:

@@ -10,7 +10,7 @@ import numpy as np
 from edgeticket.integer import IntegerModel
 from edgeticket.integer_layer import IntegerLayer
 from edgeticket.ops import Op, Shape
-from edgeticket.wire import held
+from edgeticket.wire_plan import held
 
 T = TypeVar("T")
 

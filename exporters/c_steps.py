@@ -12,7 +12,8 @@ from edgeticket.arena import Buffer, allocate
 from edgeticket.integer_layer import Codes, IntegerLayer
 from edgeticket.model import Model
 from edgeticket.ops import Conv, ConvTranspose, Flatten, Layer, Linear, Reshape
-from edgeticket.wire import INT8, SEED, Wire, held, numbers
+from edgeticket.wire import Wire, numbers
+from edgeticket.wire_plan import INT8, LISTS, SEED, held
 from exporters import c_conv
 from exporters.c_layout import Layout, dense, image, packed
 from exporters.c_operations import operation
@@ -36,8 +37,8 @@ class Step:
 class Steps:
     """`fragments`: files of exporters/c in the order of their need, NAME:u8 and the like where a file is a template."""
 
-    def __init__(self, model: Model, wire: Wire, bands: Mapping[str, int] | None = None) -> None:
-        self.bands = bands or {}
+    def __init__(self, model: Model, wire: Wire, bands: Mapping[str, int] | None = None, boot: bool = False) -> None:
+        self.bands, self.boot = bands or {}, boot
         self.plan, self.model, self.wire = model.plan, model, wire
         self.held: dict[str, Codes] = {name: held(wire.integer, name) for name in model.plan.shapes}
         self.roots = _roots(model)
@@ -50,6 +51,7 @@ class Steps:
         self.defines: set[str] = set()
         self._buffers: list[Buffer] = []
         self._numbers: dict[str, int] = {}  # tensor -> buffer
+        self.booted: list[str] = []  # calls that decode lists into RAM
         self._walk()
         self.places, total = allocate(self._buffers)
         self.arena = total + SLACK
@@ -225,7 +227,7 @@ class Steps:
         filters, inputs = self.plan.weight_shape(layer)
         fields = [
             f"{{{inputs}, 1, 1, 0}}, {place}, {out}, 0, 0, 0, 0",
-            f"{filters}, {filters}, {self.wide_index(layer)}, 1, 1, 1, {{{{0, 0}}, {{0, 0}}}}, 0, 0, &ET_ACT_l{index}",
+            f"{filters}, {filters}, {self.wide_index(layer)}, 1, 1, 1, {{{{0, 0}}, {{0, 0}}}}, 0, 0, &ET_ACT_l{index}{self.stored(index, layer, None)}",
         ]
         suffix = self.suffix(source)
         self.need_weights("LINEAR", self.wire.codings[layer.name] != INT8, suffix)
@@ -235,7 +237,48 @@ class Steps:
 
     def need_weights(self, kernel: str, masked: bool, suffix: str, *fragments: str) -> None:
         self.defines.add(f"ET_{'MASKED' if masked else 'DENSE'}_{kernel}_{suffix}")
-        self.need("filters.h", "fan.h", "conv.h", *self._mask_fragments(masked), *fragments)
+        self.need("filters.h", "fan.h", "conv.h", *self._term_fragments(masked), *fragments)
+
+    @property
+    def stores_lists(self) -> bool:
+        return self.boot or LISTS in self.wire.codings.values()
+
+    def _term_fragments(self, masked: bool) -> list[str]:
+        if not masked or not self.stores_lists:
+            return [*self._mask_fragments(masked), *["terms.h"] * masked]
+        return [*self._mask_fragments(True), "places.h", "stored.h", "boot.h"] if self.boot else ["places.h", "stored.h"]
+
+    def stored(self, index: int, layer: Layer, places: np.ndarray | None) -> str:
+        """The last fields of a layer's table where lists are stored; `places`: where each weight reads."""
+        if not self.stores_lists:
+            return ""
+        if self.wire.codings[layer.name] == INT8:
+            return ", 0, 0, 0"
+        lists, counts = f"et_list_{index}", f"et_count_{index}"
+        record = next(record for record in self.wire.integer.layers if record.layer is layer)
+        entries, filters = filter_lists(record, places)
+        section = self.wire.weights[layer.name]
+        if not self.boot:
+            self.tables.append(f"static const et_offset {lists}[] = {array(entries)};")
+            self.tables.append(f"static const uint16_t {counts}[] = {array(filters)};")
+        else:
+            self.tables.append(f"static et_offset {lists}[{max(len(entries), 1)}];")
+            self.tables.append(f"static uint16_t {counts}[{len(filters)}];")
+            at = self._weights_at[layer.name]
+            self.booted.append(f"et_boot(&et_{index}, model + {at}, model + 8, {self.list(layer)}, {lists}, {counts});")
+        return f", {lists}, {counts}, {len(section)}"
+
+    @cached_property
+    def _weights_at(self) -> dict[str, int]:
+        """Where in the packet the weights of each layer begin."""
+        found, end = {}, len(self.wire.packet) - 4
+        for record in reversed(self.wire.integer.layers):
+            name = record.layer.name
+            if name in self.wire.weights:
+                end -= len(self.wire.weights[name])
+                found[name] = end
+            end -= len(numbers(self.model, self.wire.integer, record))
+        return found
 
     def table(self, text: str) -> str:
         """The name of a table of this content, which is made unless there is one."""
@@ -251,7 +294,7 @@ class Steps:
 
     def list(self, layer: Layer) -> str:
         """Scratch for a filter's list; for a convolution also for where each weight reads. Calls of one step share it."""
-        if self.wire.codings[layer.name] == INT8:
+        if self.wire.codings[layer.name] in (INT8, LISTS):
             return "0"
         places = prod(self.plan.weight_shape(layer)[1:]) if isinstance(layer.op, Conv) else 0
         size = (self.list_entries + places) * self.offset_bytes
@@ -301,9 +344,23 @@ class Steps:
         return f"{opened}\nfor (int32_t filter = 0; filter < {filters}; filter++) {{\n{fill}\n{call}\n}}\nk = {end};"
 
 
-def steps(model: Model, wire: Wire) -> Steps:
+def filter_lists(record: IntegerLayer, places: np.ndarray | None) -> tuple[list[int], list[int]]:
+    """For each filter what it adds and what it takes off, and the numbers of both; `places`: where each weight reads."""
+    assert record.values is not None
+    entries, counts = [], []
+    for row in record.values.reshape(len(record.values), -1).astype(int):
+        for side in (1, -1):
+            found = np.repeat(np.arange(len(row)), np.maximum(side * row, 0))
+            counts.append(len(found))
+            entries += (found if places is None else places[found]).tolist()
+    return entries, counts
+
+
+def steps(model: Model, wire: Wire, boot: bool = False) -> Steps:
     """In bands where they spare a tenth of the arena: each costs a convolution's lists once more, and a few rows twice."""
-    best = Steps(model, wire)
+    best = Steps(model, wire, boot=boot)
+    if best.stores_lists:
+        return best
     larger = sorted(model.plan.layers, key=lambda layer: -prod(model.plan.shapes[layer.inputs[0]]))
     for layer in larger:
         taken = {name for own in best.bands for name in (own, best.plan[own].inputs[0])}

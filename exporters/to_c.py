@@ -16,12 +16,13 @@ from edgeticket.errors import EquivalenceError, UnsupportedError, UsageError
 from edgeticket.integer import input_codes, run_outputs
 from edgeticket.model import Model, Raw
 from edgeticket.reference import feed
-from edgeticket.wire import Wire, held, pack
+from edgeticket.wire import Wire, pack
+from edgeticket.wire_plan import held
 from exporters.c_network import Network
 from exporters.c_text import array, number_type
 
 SUFFIX = ""
-FORMS = ("auto", "seed", "signs", "dense")
+FORMS = ("auto", "seed", "signs", "lists", "boot", "dense")
 VECTORS = 4
 PORT = Path(__file__).with_name("c") / "port"
 HOST_FLAGS = ("-std=c99", "-O1", "-Wall", "-Wextra", "-Werror", "-Wconversion")
@@ -32,8 +33,8 @@ def export(model: Model, path: Path, *, form: str = "auto") -> None:
     if form not in FORMS:
         raise UsageError(f"form {form!r}: take one of {', '.join(FORMS)}")
     name = identifier(path.name)
-    wire = pack(model, "seed" if form == "auto" else form)
-    network = Network(model, wire, name)
+    wire = pack(model, "seed" if form in ("auto", "boot") else form)
+    network = Network(model, wire, name, boot=form == "boot")
     texts = {
         f"{name}.h": network.header(),
         f"{name}.c": network.source(),

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
@@ -14,7 +15,8 @@ from edgeticket.integer import IntegerModel, run_layer
 from edgeticket.integer_layer import RESIDUALS, Codes, IntegerLayer
 from edgeticket.model import Model
 from edgeticket.ops import Conv, ConvTranspose, Flatten, Linear, Reshape, Shape, leak
-from edgeticket.wire import held, numbers
+from edgeticket.wire import numbers
+from edgeticket.wire_plan import held
 from exporters.c_kernel import Kernel
 from exporters.c_operations import operation
 
@@ -190,7 +192,7 @@ def source(work: Sequence[Job], changed: Mapping[str, str] | None = None) -> str
     return "\n".join([*texts, PROGRAM % "\n".join(rows)])
 
 
-def fragment(name: str, changed: Mapping[str, str]) -> str:
+def fragment(name: str, changed: Mapping[str, str] = MappingProxyType({})) -> str:
     file, _, kind = name.partition(":")
     text = changed.get(file) or (FRAGMENTS / file).read_text()
     return text.replace("ELEMENT", ELEMENTS[kind]).replace("SUFFIX", kind) if kind else text

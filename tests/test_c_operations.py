@@ -1,5 +1,6 @@
 """C kernels of single layers against the integer specification, bit for bit."""
 
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from c_layers import FRAGMENTS, Job, jobs, run
+from c_layers import FRAGMENTS, Job, fragment, jobs, run
 from cases import CASES, Case, chain, graph, ranges
 from random_networks import KINDS, case
 
@@ -64,7 +65,7 @@ def joins() -> Iterator[Row]:
     for a, b in product(JOINED, JOINED):
         pairs = (f"{a} q{b}", f"q{a} q{b}") if a <= b else (f"{a} {b}",)
         yield from ((f"{type(op).__name__} {pair}", op, pair) for pair in pairs for op in (Add(), Mul()))
-    for triple in ("qa qb qc", "qd a qe", "qf qb qf"):
+    for triple in ("qa qb qc", "qd a qe", "qf qb qf", "qa c"):
         yield from ((f"{type(op).__name__} {triple}", op, triple) for op in (Add("relu"), Mul()))
     yield from ((f"beside {names}", Concat(), names) for names in ("a qa", "a c", "qa qc", "c qc c", "qb b", "qf qf"))
 
@@ -162,7 +163,9 @@ def stretched(own: Model) -> IntegerModel:
             ((2, 4),) if layer.name in read or "relu6" in layer.name else ((-24, 24), (-12, 12), (-6, 6), (0, 0))
         ):
             quant = {
-                name: Quant(one.scale * float(2.0 ** rng.uniform(low, high)), int(rng.integers(256)))
+                name: Quant(
+                    one.scale * float(2.0 ** rng.uniform(low, high)), int(rng.integers(256)) * ("relu6" not in name)
+                )
                 for name, one in own.quant.items()
                 if name == layer.name
             }
@@ -221,6 +224,16 @@ def test_every_kernel_is_met() -> None:
     shifts = {e for job in work if job.record.shift is not None for e in job.record.shift.reshape(-1).tolist()}
     assert shifts == set(range(1, 47))
     assert np.mean([len(np.unique(job.wanted)) > 3 for job in work]) > 0.7
+
+
+def test_every_kernel_names_what_it_needs() -> None:
+    """Other layers of a network may not bring it."""
+    for names in {job.kernel.fragments for job in planned()}:
+        known = set(re.findall(r"\bet_\w+", fragment("core.h")))
+        for text in (re.sub(r"/\*.*?\*/", "", fragment(name), flags=re.DOTALL) for name in names):
+            defined = set(re.findall(r"(?:^static .*?|^} )(et_\w+)", text, re.MULTILINE))
+            assert set(re.findall(r"\bet_\w+", text)) <= known | defined, names
+            known |= defined
 
 
 @pytest.mark.slow

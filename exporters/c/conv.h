@@ -8,4 +8,9 @@ typedef struct {
   uint16_t width, height, pitch;
   et_offset out_at[2][2], out_row, out_column; /* of even and odd rows and columns; steps of two rows, of two columns */
   const et_activation *activation;
+#ifdef ET_NEEDS_LISTS
+  const et_offset *lists; /* of all filters */
+  const uint16_t *counts; /* two of each filter */
+  uint32_t stored;        /* bytes of the layer's weights in the model */
+#endif
 } et_conv;

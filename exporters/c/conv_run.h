@@ -11,9 +11,9 @@ static const uint8_t *et_conv_SUFFIX(const et_conv *g, uint8_t *arena, et_offset
   const ELEMENT *in = (const ELEMENT *)(const void *)(arena + g->in);
   const uint32_t run = (uint32_t)(g->height - 1) * g->pitch + g->width;
 #ifdef ET_MASKED_CONV_SUFFIX
-  et_masks masks;
+  et_terms terms;
   const uint32_t masked = weights[0] != ET_INT8;
-  if (masked) weights = et_masks_open(&masks, weights, seed, g->layer), et_places(&g->fan, list + ET_LIST);
+  if (masked) weights = et_terms_open(&terms, g, weights, seed), ET_FIND_PLACES(&g->fan, list + ET_LIST);
   else
 #else
   const uint32_t masked = 0;
@@ -28,7 +28,7 @@ static const uint8_t *et_conv_SUFFIX(const et_conv *g, uint8_t *arena, et_offset
     const ELEMENT *p = in + f / g->group_filters * g->group_plane;
     int32_t start = et_i32(row), sum = 0;
 #ifdef ET_MASKED_CONV_SUFFIX
-    if (masked) et_decode(&masks, &g->fan, list + ET_LIST, list), sum = (int32_t)masks.plus - (int32_t)masks.minus;
+    if (masked) et_terms_next(&terms, g, list + ET_LIST, list), sum = (int32_t)terms.plus - (int32_t)terms.minus;
     else
 #endif
       for (uint32_t i = 0; i < size && zero; i++) sum += dense[i];
@@ -41,7 +41,7 @@ static const uint8_t *et_conv_SUFFIX(const et_conv *g, uint8_t *arena, et_offset
       uint32_t left = run - i < ET_TILE ? run - i : ET_TILE;
       for (uint32_t j = 0; j < ET_TILE; j += 4) a[j] = a[j + 1] = a[j + 2] = a[j + 3] = start;
 #ifdef ET_MASKED_CONV_SUFFIX
-      if (masked) et_lists_SUFFIX(p, list, masks.plus, list + ET_LIST - masks.minus, masks.minus, a, left);
+      if (masked) et_lists_SUFFIX(p, terms.added, terms.plus, terms.taken, terms.minus, a, left);
 #endif
 #ifdef ET_DENSE_CONV_SUFFIX
       if (!masked) et_dots_SUFFIX(p, &g->fan, dense, a, left);

@@ -6,9 +6,9 @@ static const uint8_t *et_linear_SUFFIX(const et_conv *g, uint8_t *arena, et_offs
   const ELEMENT *in = (const ELEMENT *)(const void *)(arena + g->in);
   const int8_t *dense = (const int8_t *)weights + 1;
 #ifdef ET_MASKED_LINEAR_SUFFIX
-  et_masks masks;
+  et_terms terms;
   const uint32_t masked = weights[0] != ET_INT8;
-  if (masked) weights = et_masks_open(&masks, weights, seed, g->layer);
+  if (masked) weights = et_terms_open(&terms, g, weights, seed);
   else
 #else
   (void)list, (void)seed;
@@ -20,10 +20,10 @@ static const uint8_t *et_linear_SUFFIX(const et_conv *g, uint8_t *arena, et_offs
     int32_t acc = et_i32(row);
 #ifdef ET_MASKED_LINEAR_SUFFIX
     if (masked) {
-      et_decode(&masks, &g->fan, 0, list);
-      for (const et_offset *o = list, *end = list + masks.plus; o < end;) acc += in[*o++];
-      for (const et_offset *o = list + ET_LIST - masks.minus, *end = list + ET_LIST; o < end;) acc -= in[*o++];
-      acc -= zero * ((int32_t)masks.plus - (int32_t)masks.minus);
+      et_terms_next(&terms, g, 0, list);
+      for (const et_offset *o = terms.added, *end = o + terms.plus; o < end;) acc += in[*o++];
+      for (const et_offset *o = terms.taken, *end = o + terms.minus; o < end;) acc -= in[*o++];
+      acc -= zero * ((int32_t)terms.plus - (int32_t)terms.minus);
     } else
 #endif
       for (uint32_t i = 0; i < g->fan.inputs; i++) acc += *dense++ * (in[i] - zero);

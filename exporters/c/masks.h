@@ -2,7 +2,8 @@
 typedef struct {
   const uint8_t *map, *values;
   uint32_t map_bit, value_bit, gap; /* gap: places to the next weight (Rice) */
-  uint32_t plus, minus;             /* entries of the last filter: the first ones of the list, the last ones of it */
+  const et_offset *added, *taken; /* of the last filter: where what is added, and what is taken off, reads */
+  uint32_t plus, minus;           /* their numbers */
   uint8_t coding, edges, rice;
 #ifdef ET_NEEDS_SEED
   uint32_t row, key[ET_EDGES][5];
@@ -135,7 +136,7 @@ static uint32_t et_value_bit(et_masks *m) { return et_bit(m->values, m->value_bi
 static const et_offset et_first[32] = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15,
                                        16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31};
 
-/* The lists of the next filter: m->plus entries from list[0], m->minus up to list[ET_LIST]. `places`: where each weight reads;
+/* The lists of the next filter, in `list`: what is added from its front, what is taken off from its end. `places`: where each weight reads;
    none: one after the other. */
 static void et_decode(et_masks *m, const et_fan *fan, const et_offset *places, et_offset *list) {
   const uint32_t size = (uint32_t)fan->inputs * fan->taps;
@@ -179,7 +180,7 @@ static void et_decode(et_masks *m, const et_fan *fan, const et_offset *places, e
         else *plus++ = place;
     }
   }
-  m->plus = (uint32_t)(plus - list), m->minus = (uint32_t)(list + ET_LIST - minus);
+  m->added = list, m->plus = (uint32_t)(plus - list), m->taken = minus, m->minus = (uint32_t)(list + ET_LIST - minus);
 #ifdef ET_NEEDS_SEED
   m->row++;
 #endif

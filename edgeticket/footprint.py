@@ -1,0 +1,208 @@
+"""What a network's C takes, counted before it is compiled: which kernels, how many bytes of constants and RAM, how much work.
+
+The counts come from the exporter's own plan of the network (exporters/c_steps.py). What one of each is worth on a core is
+measured: edgeticket/core_table.py.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from math import ceil, prod
+
+import numpy as np
+
+from edgeticket.integer_layer import IntegerLayer
+from edgeticket.model import Model
+from edgeticket.ops import AveragePool, Conv, ConvTranspose, Layer, Linear, MaxPool
+from edgeticket.wire import Wire
+from edgeticket.wire_plan import INT8, SEED, edges
+from exporters import c_conv
+from exporters.c_layout import image
+from exporters.c_network import Network
+
+# exporters/c: positions of a tile, of a step of int8 products, and of a step without words; entries of a pass; places of a mask.
+TILE, LANES, QUAD, PASS, WORD = 16, 8, 4, 128, 32
+RAW_MAP = 255
+# Bytes of a number in a table of the C file; what is not here is int32_t or a pointer.
+NUMBER = {"uint8_t": 1, "int8_t": 1, "uint16_t": 2, "int16_t": 2, "et_share": 2}
+_TABLE = re.compile(r"static const (\w+) \w+(\[\])? = (.*);$")
+
+Counts = Iterator[tuple[str, float]]
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Of `model` in its wire form, or of a stand-in for one (edgeticket/stand_in.py)."""
+
+    model: Model
+    wire: Wire
+
+    @cached_property
+    def network(self) -> Network:
+        return Network(self.model, self.wire, "network")
+
+    @property
+    def arena(self) -> int:
+        """Bytes; the arena is an array of words."""
+        return ceil(self.network.steps.arena / 4) * 4
+
+    @property
+    def model_bytes(self) -> int:
+        return len(self.wire.packet)
+
+    @cached_property
+    def table_bytes(self) -> int:
+        """Of the tables of sizes and places that the kernels read, and of curves."""
+        steps = self.network.steps
+        offset, found = steps.offset_bytes, 0
+        fixed = {"et_conv": 48 + 6 * offset, "et_place": 24, "et_fan": 8 + 2 * (offset == 4) * 2}
+        size = {"et_offset": offset, **NUMBER}
+        for text in steps.tables:
+            match = _TABLE.match(text)
+            assert match, text
+            kind, many, values = match.groups()
+            found += fixed[kind] if kind in fixed and not many else size.get(kind, 4) * (values.count(",") + 1)
+        curves = {record.table.tobytes() for record in self.wire.integer.layers if record.table is not None}
+        return found + sum(map(len, curves))
+
+    @cached_property
+    def code(self) -> Counter[str]:
+        """What code there is: files of exporters/c, parts of them that are needed, and calls."""
+        steps = self.network.steps
+        found = Counter(dict.fromkeys(("core.h", *steps.fragments, *steps.kernels), 1))
+        for line in self.network.settings():
+            if match := re.fullmatch(r"#define (ET_\w+)", line):
+                found[match[1]] = 1
+        if any(edges(self.model, name) > 1 for name in self._masked()):
+            found["edges"] = 1
+        if steps.offset_bytes == 4:
+            found["far"] = 1
+        for call in steps.calls:
+            found.update(f"{name}()" for name in re.findall(r"\b(et_\w+|memcpy|memset)\(", call.text))
+        return found
+
+    @cached_property
+    def work(self) -> Counter[str]:
+        """How often an inference does what takes instructions."""
+        plan, found = self.model.plan, Counter(once=1.0)
+        found["elements taken in"] += sum(prod(plan.shapes[name]) for name in plan.inputs)
+        for record in self.wire.integer.layers:
+            found["layers"] += 1
+            for what, count in self._layer(record):
+                found[what] += count
+        return +found
+
+    def _masked(self) -> list[str]:
+        return [name for name, coding in self.wire.codings.items() if coding != INT8]
+
+    def _layer(self, record: IntegerLayer) -> Counts:
+        op, layer, shapes = record.layer.op, record.layer, self.model.plan.shapes
+        if isinstance(op, Conv):
+            for run in self._runs(layer):
+                yield from self._conv(record, *run)
+        elif isinstance(op, Linear):
+            yield from self._linear(record)
+        else:
+            window = prod(op.kernel) if isinstance(op, MaxPool | AveragePool) else 1
+            yield type(op).__name__, max(window * prod(shapes[layer.name]), *(prod(shapes[n]) for n in layer.inputs), 1)
+        if isinstance(op, ConvTranspose):
+            yield "transposed products", self.model.plan.macs()[layer.name]
+            if layer.name in self._masked():
+                yield from self._decode(record)
+
+    def _runs(self, layer: Layer) -> list[tuple[int, int, int]]:
+        """Of each call of a convolution the rows and columns that it makes, and what lies between two rows of what it reads."""
+        steps, (_, height, width) = self.network.steps, image(self.model.plan.shapes[layer.name])
+        pitch = steps.wanted(layer).pitch
+        for name, bands in steps.bands.items():
+            if name == layer.name:
+                return [(part.count, width, lies.pitch) for _, part, lies in c_conv.cut(steps, layer, bands)]
+            if self.model.plan[name].inputs == (layer.name,):
+                return [(read.count, width, pitch) for read, *_ in c_conv.cut(steps, self.model.plan[name], bands)]
+        return [(height, width, pitch)]
+
+    def _conv(self, record: IntegerLayer, height: int, width: int, pitch: int) -> Counts:
+        layer, steps = record.layer, self.network.steps
+        filters, inputs, *kernel = self.model.plan.weight_shape(layer)
+        kind, masked = steps.suffix(layer.inputs[0]), layer.name in self._masked()
+        run = (height - 1) * pitch + width
+        tiles, last = ceil(run / TILE), (run - 1) % TILE + 1
+        slow = record.table is not None or record.below is not None
+        yield "filters", filters
+        yield "tiles", filters * tiles
+        yield "rows", filters * height
+        yield ("curved codes" if slow else "codes"), filters * height * width
+        if not masked:
+            every = filters * inputs * prod(kernel)
+            yield "weights", every
+            yield f"products {kind}", every * ceil(run / LANES)
+            yield f"planes {kind}", filters * inputs * ceil(run / LANES)
+            yield f"products by 4 {kind}", every * ceil(run / QUAD)
+            yield f"planes by 4 {kind}", filters * inputs * ceil(run / QUAD)
+            return
+        yield from self._decode(record)
+        sides = self._sides(record)
+        half = steps.half_tiles and last <= TILE // 2
+        yield f"adds {kind}", sides.sum() * (tiles - half)
+        yield f"half adds {kind}", sides.sum() * half
+        yield f"adds by 4 {kind}", sides.sum() * ceil(run / QUAD)
+        yield f"passes {kind}", tiles * np.ceil(sides / PASS).max(0).sum()
+
+    def _linear(self, record: IntegerLayer) -> Counts:
+        filters, inputs = self.model.plan.weight_shape(record.layer)
+        yield "outputs", filters
+        if record.layer.name in self._masked():
+            yield from self._decode(record)
+            yield "single adds", self._sides(record).sum()
+        else:
+            yield "single products", filters * inputs
+
+    @staticmethod
+    def _sides(record: IntegerLayer) -> np.ndarray:
+        """Entries of the plus and of the minus list of each filter, [2, filters]."""
+        assert record.values is not None
+        values = record.values.reshape(len(record.values), -1).astype(np.int32)
+        total, size = values.sum(1), np.abs(values).sum(1)
+        return np.stack([size + total, size - total]) // 2
+
+    def _decode(self, record: IntegerLayer) -> Counts:
+        """What it takes to make a layer's lists."""
+        name, section = record.layer.name, self.wire.weights[record.layer.name]
+        assert record.values is not None
+        filters, *rest = self.model.plan.weight_shape(record.layer)
+        words, left = filters * ceil(prod(rest) / WORD), np.count_nonzero(record.values)
+        count, seed = edges(self.model, name), section[0] == SEED
+        yield "places", prod(rest)
+        yield "mask words", words
+        yield "entries", self._sides(record).sum()
+        yield "sign words", words * count * seed
+        if count > 1 or not seed:
+            yield "sided", left
+            yield "edges of sided", left * count * seed
+        if map_of(section) != RAW_MAP:
+            yield "gaps", left
+        if seed and section[2:4] != bytes(2):
+            yield "mapped", filters * rest[0]
+            yield "mapped words", filters * max(rest[0], ceil(prod(rest) / WORD)) * count
+
+
+def map_of(section: bytes) -> int:
+    """First byte of a masked layer's map: RAW_MAP or the parameter of its Rice code."""
+    at = 2
+    for _ in range(2 if section[0] == SEED else 0):
+        size, at = _size(section, at)
+        if size:
+            at = _size(section, at)[1] + size
+    return section[_size(section, at)[1]]
+
+
+def _size(code: bytes, at: int) -> tuple[int, int]:
+    """LEB128, and where it ends."""
+    value = shift = 0
+    while True:
+        value |= (code[at] & 127) << shift
+        at, shift = at + 1, shift + 7
+        if code[at - 1] < 128:
+            return value, at
