@@ -24,7 +24,6 @@ from exporters.c_network import Network
 
 # exporters/c: positions of a tile, of a step of int8 products, and of a step without words; entries of a pass; places of a mask.
 TILE, LANES, QUAD, PASS, WORD = 16, 8, 4, 128, 32
-RAW_MAP = 255
 # Bytes of a number in a table of the C file; what is not here is int32_t or a pointer.
 NUMBER = {"uint8_t": 1, "int8_t": 1, "uint16_t": 2, "int16_t": 2, "et_share": 2}
 _TABLE = re.compile(r"static const (\w+) \w+(\[\])? = (.*);$")
@@ -181,28 +180,9 @@ class Footprint:
         if count > 1 or not seed:
             yield "sided", left
             yield "edges of sided", left * count * seed
-        if map_of(section) != RAW_MAP:
+        if "RICE" in self.wire.features:
             yield "gaps", left
         if seed and section[2:4] != bytes(2):
             yield "mapped", filters * rest[0]
             yield "mapped words", filters * max(rest[0], ceil(prod(rest) / WORD)) * count
 
-
-def map_of(section: bytes) -> int:
-    """First byte of a masked layer's map: RAW_MAP or the parameter of its Rice code."""
-    at = 2
-    for _ in range(2 if section[0] == SEED else 0):
-        size, at = _size(section, at)
-        if size:
-            at = _size(section, at)[1] + size
-    return section[_size(section, at)[1]]
-
-
-def _size(code: bytes, at: int) -> tuple[int, int]:
-    """LEB128, and where it ends."""
-    value = shift = 0
-    while True:
-        value |= (code[at] & 127) << shift
-        at, shift = at + 1, shift + 7
-        if code[at - 1] < 128:
-            return value, at

@@ -38,7 +38,7 @@ class Network:
 
     def source(self) -> str:
         steps, packet = self.steps, list(self.wire.packet)
-        lines = [f'#include "{self.name}.h"', "#include <string.h>", "", *self._settings()]
+        lines = [f'#include "{self.name}.h"', "#include <string.h>", "", *self.settings()]
         lines += ["", f"static const uint8_t et_model[{len(packet)}] = {array(packet)};"]
         lines += [f"static uint32_t et_arena[{-(-steps.arena // 4)}];"]
         lines += [f"typedef char et_arena_as_declared[sizeof et_arena >= {self.name}_ARENA ? 1 : -1];", ""]
@@ -53,7 +53,7 @@ class Network:
         lines += [f"  {steps.text(call.text)} /* {call.remark.replace('*/', '')} */" for call in steps.calls]
         return "\n".join([*lines, "  (void)k;", "  return 0;", "}", ""])
 
-    def _settings(self) -> Iterator[str]:
+    def settings(self) -> Iterator[str]:
         codings = self.wire.codings
         masked = [name for name, coding in codings.items() if coding != INT8]
         kinds = [_kind(record) for record in self.wire.integer.layers]

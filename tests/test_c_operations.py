@@ -231,7 +231,7 @@ def test_every_kernel_names_what_it_needs() -> None:
     for names in {job.kernel.fragments for job in planned()}:
         known = set(re.findall(r"\bet_\w+", fragment("core.h")))
         for text in (re.sub(r"/\*.*?\*/", "", fragment(name), flags=re.DOTALL) for name in names):
-            defined = set(re.findall(r"(?:^static .*?|^} )(et_\w+)", text, re.MULTILINE))
+            defined = set(re.findall(r"(?:^static [^(=]*?|^} )(et_\w+)(?=\(| =|;)", text, re.MULTILINE))
             assert set(re.findall(r"\bet_\w+", text)) <= known | defined, names
             known |= defined
 

@@ -20,7 +20,7 @@ static int32_t et_rescale(int32_t acc, et_ratio r) {
 #ifdef ET_BITWISE
   /* |acc| < 2^23: no long multiplication, the sum's low byte apart. */
   return ((acc >> 8) * r.m + ((int32_t)1 << (r.e - 9)) + (((acc & 255) * r.m) >> 8)) >> (r.e - 8);
-#elif defined(__ARM_FEATURE_DSP) && !defined(__ARM_FEATURE_MVE)
+#elif defined(__ARM_FEATURE_DSP)
   int32_t p;
   __asm__("smmulr %0, %1, %2" : "=r"(p) : "r"(acc), "r"(r.m));
   return p;

@@ -1,0 +1,208 @@
+"""Networks that stand for one that is still searched: of its shape, with as many weights, none of them chosen for anything."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from math import ceil, prod
+
+import numpy as np
+
+from edgeticket.codes import edges_of
+from edgeticket.footprint import Footprint
+from edgeticket.integer import integerise
+from edgeticket.model import Int8, Model, Signs, Weights
+from edgeticket.ops import WEIGHTED, Flatten, Linear, PRelu
+from edgeticket.plan import Plan
+from edgeticket.rounding import round_parameters
+from edgeticket.settings import rounded
+from edgeticket.ticket import Input, Quant
+from edgeticket.wire import Wire, numbers, pack
+from edgeticket.wire_plan import HEADER, INT8, SEED, SIGNS, firmware
+
+SHARE = 4  # one channel in so many, of the network whose masks are packed to see how long they get
+USUAL = 40  # magnitude of int8 weights, on average
+UNIT = 2.0**-6  # what a step of any sum is worth, in steps of what becomes of it
+CHECKSUM = 4
+SIZES = 5  # bytes of a section of masked weights that say how long its parts are
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What is settled before a search: per layer with weights density and edges, `learned` layers as int8, all others masked.
+
+    `signed`: flips are learned. `in_order`: of equal parallel edges the first stay. `inputs`: sensors; uint8 where none are given.
+    """
+
+    densities: Mapping[str, float]
+    edges: Mapping[str, int]
+    learned: frozenset[str] = frozenset()
+    signed: bool = False
+    in_order: bool = True
+    inputs: Mapping[str, Input] = field(default_factory=dict)
+
+    def kept(self, plan: Plan) -> dict[str, int]:
+        """Edges that all filters of each masked layer keep together, as weights.MaskedWeight.k has it per filter."""
+        found = {}
+        for layer in plan.weighted():
+            name, (filters, *rest) = layer.name, plan.weight_shape(layer)
+            if name not in self.learned:
+                found[name] = filters * max(1, rounded(self.densities[name] * (self.edges[name] * prod(rest))))
+        return found
+
+
+def random_model(wide: Plan, chosen: Chosen, share: int = 1) -> Model:
+    """The network of one in `share` channels of each group, chosen, masked and taught at random."""
+    rng = np.random.default_rng(0)
+    sizes = {name: len(group.ids) for name, group in wide.groups.items() if not group.fixed}
+    kept = wide.fill({name: rng.permutation(size) < max(1, size // share) for name, size in sizes.items()})
+    plan = wide.narrow(kept)
+    weights: dict[str, Weights] = {}
+    for index, layer in enumerate(wide.layers):
+        if not isinstance(layer.op, WEIGHTED):
+            continue
+        shape, name = plan.weight_shape(plan[layer.name]), layer.name
+        if name in chosen.learned:
+            values = rng.normal(size=shape)
+            largest = np.abs(values).reshape(len(values), -1).max(1).reshape(-1, *[1] * (values.ndim - 1))
+            weights[name] = Int8(np.round(values / largest * 127).astype(np.int8))
+            continue
+        rows, columns = wide.rows_columns(layer, kept)
+        every = np.ones((shape[0], chosen.edges[name], *shape[1:]), bool)
+        k = chosen.kept(plan)[name] // shape[0]
+        make = random_sums if chosen.in_order else random_mask
+        mask, flips = make(Signs(0, index, every, rows, columns).edge_signs(), k, chosen.signed, rng)
+        weights[name] = Signs(0, index, mask, rows, columns, flips if chosen.signed else None)
+    channels = {layer.name: rng.normal(size=plan.shapes[layer.name][0]) for layer in plan.scaled()}
+    parameters = {name: round_parameters(values) for name, values in channels.items()}
+    return Model(plan, weights, parameters, parameters, chosen.inputs, {})
+
+
+def random_sums(signs: np.ndarray, k: int, signed: bool, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Mask and flips like `signs`: k edges of each filter as search/subset_sum.py apportions them to random scores.
+
+    Parallel edges of one sign are then kept in their order, which is less information than any k edges.
+    """
+    score = np.abs(rng.normal(size=(len(signs), 1, *signs.shape[2:])))
+    wanted = rng.choice(np.array([-1, 1], np.int8), score.shape)
+    serves = np.ones(signs.shape, bool) if signed else signs == wanted
+    mask = _best(serves * score / (2 * np.cumsum(serves, 1) - 1), k)
+    if not signed:
+        return mask, np.zeros_like(mask)
+    return edges_of(mask.sum(1, dtype=np.int8) * wanted[:, 0], signs, True)
+
+
+def random_mask(signs: np.ndarray, k: int, signed: bool, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Mask and flips like `signs`: any k edges of each filter."""
+    mask = _best(rng.random(signs.shape), k)
+    return mask, mask & (rng.random(signs.shape) < 0.5) & signed
+
+
+def _best(score: np.ndarray, k: int) -> np.ndarray:
+    flat = score.reshape(len(score), -1)
+    mask = np.zeros(flat.shape, bool)
+    np.put_along_axis(mask, np.argpartition(-flat, k - 1, axis=1)[:, :k], True, axis=1)
+    return mask.reshape(score.shape)
+
+
+class Outlines:
+    """Plan -> footprint of a ticket of it, without making one: a few ms each.
+
+    The masks of one random ticket, a quarter as wide, are packed once: bytes and non-zero weights per weight of each layer are
+    taken to be those. `wide`: whose channels leave; a map of those that stay is counted where some have left.
+    """
+
+    def __init__(self, wide: Plan, chosen: Chosen) -> None:
+        self.wide, self.chosen = wide, chosen
+        sizes = {name: len(group.ids) for name, group in wide.groups.items() if not group.fixed}
+        first = {name: np.arange(size) < max(1, size // SHARE) for name, size in sizes.items()}
+        model = random_model(wide.narrow(wide.fill(first)), chosen)
+        model = replace(model, inputs=self._inputs(model.plan), quant=_quant(model.plan))
+        self.packed = pack(model)
+        # of a masked layer: share of its weights that are not 0
+        self.left = {
+            record.layer.name: float((record.values != 0).mean())
+            for record in self.packed.integer.layers
+            if record.values is not None
+        }
+
+    def __call__(self, plan: Plan) -> Footprint:
+        kept = self.chosen.kept(plan)
+        shapes = {layer.name: plan.weight_shape(layer) for layer in plan.weighted()}
+        values = {
+            name: _sums(shape, kept[name] // shape[0], self.left[name], self.chosen.edges[name]) if name in kept else _int8(shape)
+            for name, shape in shapes.items()
+        }
+        scale = {layer.name: _on_a_grid(plan.shapes[layer.name][0]) for layer in plan.scaled()}
+        bias = {name: np.zeros_like(own) for name, own in scale.items()}
+        slope = {y.name: np.full(plan.shapes[y.name][0], 0.5, np.float32) for y in plan.layers if isinstance(y.op, PRelu)}
+        integers = {name: Int8(own) for name, own in values.items()}
+        model = Model(plan, integers, scale, bias, self._inputs(plan), _quant(plan), slope=slope)
+        integer = integerise(model)
+        weights = dict(integers) | {name: self._signs(shapes[name], name) for name in kept}
+        codings = {name: INT8 if name not in kept else SIGNS if self.chosen.signed else SEED for name in shapes}
+        model = replace(model, weights=weights)
+        sections = {name: self._section(plan, name, codings[name]) for name in shapes}
+        size = HEADER + CHECKSUM + sum(self._size(model, name, codings[name]) for name in shapes)
+        size += sum(1 if own.dtype == "uint8" else 2 * len(own.offset) for own in model.inputs.values())
+        size += sum(len(numbers(model, integer, record)) for record in integer.layers)
+        return Footprint(model, Wire(bytes(size), integer, codings, sections, firmware(model, integer, codings)))
+
+    def _inputs(self, plan: Plan) -> dict[str, Input]:
+        usual = {name: Input("uint8", (0.0,) * shape[0], (1 / 255,) * shape[0]) for name, shape in plan.inputs.items()}
+        return usual | dict(self.chosen.inputs)
+
+    def _signs(self, shape: tuple[int, ...], name: str) -> Signs:
+        """Edges and places, and no mask."""
+        mask = np.broadcast_to(np.zeros(1, bool), (shape[0], self.chosen.edges[name], *shape[1:]))
+        flips = mask if self.chosen.signed else None
+        return Signs(0, self.wide.layers.index(self.wide[name]), mask, np.arange(shape[0]), np.arange(shape[1]), flips)
+
+    def _section(self, plan: Plan, name: str, coding: int) -> bytes:
+        """The first bytes that a section of weights would have."""
+        if coding == INT8:
+            return bytes([INT8])
+        maps = b"".join(b"\1\1\1" if size else b"\0" for size in self._maps(plan, name)) if coding == SEED else b""
+        rice = "RICE" in self.packed.features
+        return bytes([coding, self.chosen.edges[name]]) + maps + bytes([1, 0 if rice else 255, 0])
+
+    def _maps(self, plan: Plan, name: str) -> list[int]:
+        """Bytes of the maps of kept filters and of kept inputs; 0 where all are left."""
+        layer = plan[name]
+        own, wide = plan.weight_shape(layer), self.wide.weight_shape(self.wide[name])
+        source = self.wide[layer.inputs[0]] if layer.inputs[0] not in plan.inputs else None
+        flat = isinstance(layer.op, Linear) and source is not None and isinstance(source.op, Flatten)
+        each = prod(self.wide.shapes[source.inputs[0]][1:]) if flat and source else 1
+        return [0 if own[i] == wide[i] else ceil(wide[i] / (each if i else 1) / 8) + 2 for i in (0, 1)]
+
+    def _size(self, model: Model, name: str, coding: int) -> int:
+        """Bytes of a layer's section of weights."""
+        plan = model.plan
+        weights = plan.weights()[name]
+        if coding == INT8:
+            return 1 + weights
+        head = SIZES + (4 if coding == SEED else 2)
+        each = (len(self.packed.weights[name]) - head) / self.packed.integer.plan.weights()[name]
+        return head + round(each * weights) + sum(self._maps(plan, name)) * (coding == SEED)
+
+
+def _quant(plan: Plan) -> dict[str, Quant]:
+    return dict.fromkeys(plan.shapes, Quant(1.0, 0))
+
+
+def _on_a_grid(channels: int) -> np.ndarray:
+    """float32, within a half and one of UNIT, in steps of a 128th of it."""
+    return (UNIT * (127 - np.arange(channels) % 64) / 128).astype(np.float32)
+
+
+def _int8(shape: tuple[int, ...]) -> np.ndarray:
+    return np.broadcast_to(np.int8(USUAL), shape)
+
+
+def _sums(shape: tuple[int, ...], k: int, left: float, edges: int) -> np.ndarray:
+    """int8 weights whose magnitudes add up to k in each filter, such a share of them not 0, with either sign in turn."""
+    size = prod(shape[1:])
+    count = min(max(round(left * size), ceil(k / edges), 1), size, k)
+    row = np.zeros(size, np.int8)
+    row[:count] = k // count
+    row[: k % count] += 1
+    row[1::2] *= -1
+    return np.broadcast_to(row.reshape(1, *shape[1:]), shape)
