@@ -188,11 +188,12 @@ class Artifact:
 
     @cached_property
     def contents(self) -> tuple[tuple[str, bytes], ...]:
-        """(name, bytes) of every file. Raises EdgeTicketError when one cannot be read."""
+        """(name, bytes) of every file, but of what was built in `build`. Raises EdgeTicketError when one cannot be read."""
         try:
             if not self.path.is_dir():
                 return ((self.path.name, self.path.read_bytes()),)
-            files = sorted(path for path in self.path.rglob("*") if path.is_file())
+            found = (path for path in self.path.rglob("*") if path.is_file())
+            files = sorted(path for path in found if path.relative_to(self.path).parts[0] != "build")
             return tuple((path.relative_to(self.path).as_posix(), path.read_bytes()) for path in files)
         except OSError as error:
             raise EdgeTicketError(f"cannot read {self.path}: {error.strerror or error}") from error

@@ -120,7 +120,7 @@ def _check_options(path: Path, config: Config) -> None:
     sections = [("find", config.find, search), ("bench", config.bench, measure)]
     for name, options in config.export.items():
         exporter = plugins.load("exporters", str(options.get("format", "onnx")))
-        known = {"format": "onnx", "align": 8}
+        known: dict[str, Any] = {"format": "onnx", "align": 8}
         known |= {
             key: p.default for key, p in signature(exporter.export).parameters.items() if p.kind == p.KEYWORD_ONLY
         }

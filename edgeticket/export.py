@@ -20,20 +20,23 @@ from edgeticket.ticket import Ticket
 
 LOG = logging.getLogger("edgeticket.export")
 PROBES = 8
+ALIGN = 8  # of an exporter that names no other
 
 
 def export(
-    source: Ticket | Model, format: str, path: str | Path, *, overwrite: bool = False, align: int = 8, **options: Any
+    source: Ticket | Model, format: str, path: str | Path, *, overwrite: bool = False, align: int | None = None, **options: Any
 ) -> Artifact:
     """Write `source` with the exporter `format` (a name, or a path to a .py) to `path`, a file or a folder.
 
-    A ticket is compacted first; `align` rounds channel counts up with zero channels. `options` go to the exporter's
+    A ticket is compacted first; `align` rounds channel counts up with zero channels, if it is not given to what
+    suits the format. `options` go to the exporter's
     `export(model, path, **options)`, then to its `prove(model, path, raw, **options)` with a few raw inputs, which raises
     EquivalenceError. An exporter without `prove` leaves that to `edgeticket verify`. UsageError when `path` exists without
     `overwrite` or the exporter has no such option. On any error `path` is as it was.
     """
     path, exporter = Path(path), plugins.load("exporters", format)
     check_free(path, overwrite, folder=not exporter.SUFFIX)
+    align = getattr(exporter, "ALIGN", ALIGN) if align is None else align
     if align < 1:
         raise UsageError(f"align {align}: 1 leaves channel counts as they are, 8 rounds them up to multiples of 8")
     _check_options(exporter, format, options)

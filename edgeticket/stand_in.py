@@ -18,7 +18,7 @@ from edgeticket.ticket import Input, Quant
 from edgeticket.wire import Wire, numbers, pack
 from edgeticket.wire_plan import HEADER, INT8, SEED, SIGNS, firmware
 
-SHARE = 4  # one channel in so many, of the network whose masks are packed to see how long they get
+PACKED = 16  # channels of each group, of the network whose masks are packed to see how long they get
 USUAL = 40  # magnitude of int8 weights, on average
 UNIT = 2.0**-6  # what a step of any sum is worth, in steps of what becomes of it
 CHECKSUM = 4
@@ -106,14 +106,14 @@ def _best(score: np.ndarray, k: int) -> np.ndarray:
 class Outlines:
     """Plan -> footprint of a ticket of it, without making one: a few ms each.
 
-    The masks of one random ticket, a quarter as wide, are packed once: bytes and non-zero weights per weight of each layer are
+    The masks of one random ticket, 16 channels wide, are packed once: bytes and non-zero weights per weight of each layer are
     taken to be those. `wide`: whose channels leave; a map of those that stay is counted where some have left.
     """
 
     def __init__(self, wide: Plan, chosen: Chosen) -> None:
         self.wide, self.chosen = wide, chosen
         sizes = {name: len(group.ids) for name, group in wide.groups.items() if not group.fixed}
-        first = {name: np.arange(size) < max(1, size // SHARE) for name, size in sizes.items()}
+        first = {name: np.arange(size) < PACKED for name, size in sizes.items()}
         model = random_model(wide.narrow(wide.fill(first)), chosen)
         model = replace(model, inputs=self._inputs(model.plan), quant=_quant(model.plan))
         self.packed = pack(model)

@@ -9,6 +9,7 @@ from edgeticket.model import Model
 from edgeticket.ops import leak
 from edgeticket.wire import Wire, residual
 from edgeticket.wire_plan import HEADER, INT8, SEED, edges
+from exporters import c_load
 from exporters.c_steps import ELEMENTS, steps
 from exporters.c_text import array
 
@@ -32,21 +33,27 @@ class Network:
 
 /* 0: done. */
 {self.steps.signature(name)};
-
+{c_load.declaration(name, self.wire.firmware) if self.updatable else ""}
 #endif
 """
 
+    @property
+    def updatable(self) -> bool:
+        """Whether the model may be replaced: not where its lists are part of the code."""
+        return not self.steps.stores_lists
+
     def source(self) -> str:
-        steps, packet = self.steps, list(self.wire.packet)
-        lines = [f'#include "{self.name}.h"', "#include <string.h>", "", *self.settings()]
-        lines += ["", f"static const uint8_t et_model[{len(packet)}] = {array(packet)};"]
+        steps, load = self.steps, c_load.Load(self.name, self.wire) if self.updatable else None
+        lines = [f'#include "{self.name}.h"', "#include <string.h>", "", *self.settings(), ""]
+        lines += load.model() if load else c_load.fixed(self.name, self.wire.packet)
         lines += [f"static uint32_t et_arena[{-(-steps.arena // 4)}];"]
         lines += [f"typedef char et_arena_as_declared[sizeof et_arena >= {self.name}_ARENA ? 1 : -1];", ""]
         lines += [self._fragment(fragment) for fragment in ["core.h", *steps.fragments, *steps.kernels]]
         lines += [f"static const int16_t {name}[] = {values};" for values, name in self._curves.items()]
         lines += [*self._activations(), *map(steps.text, steps.tables), ""]
-        lines += [f"{steps.signature(self.name)} {{", "  const uint8_t *model = et_model, *k = model + %d;" % HEADER]
-        lines += ["  uint8_t *arena = (uint8_t *)et_arena;"]
+        lines += load.definition([*steps.fragments, *steps.kernels], self._fragment("load.h")) if load else []
+        lines += [f"{steps.signature(self.name)} {{", f"  const uint8_t *model = et_model_used, *k = model + {HEADER};"]
+        lines += ["  uint8_t *arena = (uint8_t *)et_arena;", *(c_load.GUARD if load else [])]
         if steps.booted:
             lines += ["  static uint8_t booted;", "  if (!booted) {"]
             lines += [*(f"    {steps.text(call)}" for call in steps.booted), "    booted = 1;", "  }"]

@@ -246,7 +246,9 @@ class Steps:
     def _term_fragments(self, masked: bool) -> list[str]:
         if not masked or not self.stores_lists:
             return [*self._mask_fragments(masked), *["terms.h"] * masked]
-        return [*self._mask_fragments(True), "places.h", "stored.h", "boot.h"] if self.boot else ["places.h", "stored.h"]
+        return (
+            [*self._mask_fragments(True), "places.h", "stored.h", "boot.h"] if self.boot else ["places.h", "stored.h"]
+        )
 
     def stored(self, index: int, layer: Layer, places: np.ndarray | None) -> str:
         """The last fields of a layer's table where lists are stored; `places`: where each weight reads."""

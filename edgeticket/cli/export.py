@@ -23,14 +23,18 @@ from edgeticket.ticket import Ticket, read_ticket
 @click.option("--to", "format", default="onnx", show_default=True, help="Format: a name, or the path to a .py file.")
 @click.option("--precision", help="float or int8.  [default: the exporter's]")
 @click.option("--weights", help="How ONNX stores them: fp32, cast8, trit5 or seed; the outputs are the same bits.")
-@click.option("--align", default=8, show_default=True, help="Round channel counts up to a multiple; 1: leave them.")
+@click.option(
+    "--form", help="C: seed, signs, lists, boot or dense; where masked weights come from (docs/c.md).  [default: auto]"
+)
+@click.option("--core", help="C: the core that --form auto is chosen for, as cortex-m55.  [default: cortex-m4]")
+@click.option("--align", type=int, help="Round channel counts up to a multiple; 1: leave them.  [default: ONNX 8, C 1]")
 @input_option
 @data_options(required=False)
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="File or folder to write.")
 @click.option("--overwrite", is_flag=True, help="Replace the output if it exists.")
 @format_option
 def command(
-    network: str, format: str, output: Path, align: int, overwrite: bool, output_format: str, **options: Any
+    network: str, format: str, output: Path, align: int | None, overwrite: bool, output_format: str, **options: Any
 ) -> None:
     """Write TICKET for a device.
 
