@@ -23,6 +23,7 @@ from edgeticket.session import Session
 from edgeticket.settings import Settings
 from edgeticket.spending import Latency, Spending, spending
 from edgeticket.ticket import Ticket
+from edgeticket.update import data_for
 
 
 def find(
@@ -116,3 +117,22 @@ def check_plan(plan: Plan, data: Data) -> None:
             f"layer {last.name} ({type(last.op).__name__}): targets have units, so the last layer must be a Linear or Conv "
             "without activation"
         )
+
+
+def update(
+    old: Ticket,
+    data: Data,
+    settings: Settings,
+    *,
+    checkpoint: str | Path | None = None,
+    report: Callable[[Progress], None] = lambda progress: None,
+) -> Found:
+    """Search on from `old`, with `settings` of update.settings_of, for new data: a ticket for the old one's firmware.
+
+    Its results are the new ticket's and, as "before", the old one's. Raises DataError where data and network do not fit.
+    """
+    data = data_for(old, data)
+    check_plan(old.plan, data)
+    session = Session(old.plan, data, settings, None, Path(checkpoint) if checkpoint else None, report, old)
+    ticket, result, difference, _ = session.ticket("update", old.plan, settings, old.narrow)
+    return Found(ticket, (replace(result, name="ticket"), session.before(old)), difference, {})

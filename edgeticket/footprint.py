@@ -26,26 +26,34 @@ from exporters.c_network import Network
 TILE, LANES, QUAD, PASS, WORD = 16, 8, 4, 128, 32
 # Bytes of a number in a table of the C file; what is not here is int32_t or a pointer.
 NUMBER = {"uint8_t": 1, "int8_t": 1, "uint16_t": 2, "int16_t": 2, "et_share": 2}
-_TABLE = re.compile(r"static const (\w+) \w+(\[\])? = (.*);$")
+_CONSTANTS = re.compile(r"static const (\w+) \w+(\[\])? = (.*);", re.DOTALL)
+_VARIABLES = re.compile(r"static (\w+) \w+\[(\d+)\];")
 
 Counts = Iterator[tuple[str, float]]
 
 
 @dataclass(frozen=True)
 class Footprint:
-    """Of `model` in its wire form, or of a stand-in for one (edgeticket/stand_in.py)."""
+    """Of `model` in its wire form, or of a stand-in for one (edgeticket/stand_in.py). `boot`: lists are made once, in RAM."""
 
     model: Model
     wire: Wire
+    boot: bool = False
 
     @cached_property
     def network(self) -> Network:
-        return Network(self.model, self.wire, "network")
+        return Network(self.model, self.wire, "network", self.boot)
 
     @property
-    def arena(self) -> int:
-        """Bytes; the arena is an array of words."""
-        return ceil(self.network.steps.arena / 4) * 4
+    def ram_bytes(self) -> int:
+        """All but the stack: the arena, an array of words, and lists that are made once."""
+        steps = self.network.steps
+        size = {"et_offset": steps.offset_bytes, **NUMBER}
+        found = [match.groups() for text in steps.tables if (match := _VARIABLES.fullmatch(text))]
+        lists = sum(ceil(size[kind] * int(count) / 4) for kind, count in found) + bool(
+            found
+        )  # and whether they are made
+        return 4 * (ceil(steps.arena / 4) + lists)
 
     @property
     def model_bytes(self) -> int:
@@ -53,22 +61,23 @@ class Footprint:
 
     @cached_property
     def table_bytes(self) -> int:
-        """Of the tables of sizes and places that the kernels read, and of curves."""
-        steps = self.network.steps
-        offset, found = steps.offset_bytes, 0
-        fixed = {"et_conv": 48 + 6 * offset, "et_place": 24, "et_fan": 8 + 2 * (offset == 4) * 2}
-        size = {"et_offset": offset, **NUMBER}
-        for text in steps.tables:
-            match = _TABLE.match(text)
-            assert match, text
-            kind, many, values = match.groups()
-            found += fixed[kind] if kind in fixed and not many else size.get(kind, 4) * (values.count(",") + 1)
+        """Of lists of sizes and places that kernels read, and of curves."""
+        size = {"et_offset": self.network.steps.offset_bytes, **NUMBER}
         curves = {record.table.tobytes() for record in self.wire.integer.layers if record.table is not None}
-        return found + sum(map(len, curves))
+        lists = (size.get(kind, 4) * (values.count(",") + 1) for kind, many, values in self._tables() if many)
+        return sum(lists) + sum(map(len, curves))
+
+    def _tables(self) -> Iterator[tuple[str, str, str]]:
+        """Type, [] or nothing, content."""
+        for text in self.network.steps.tables:
+            match = _CONSTANTS.fullmatch(text)
+            assert match or _VARIABLES.fullmatch(text), text
+            if match:
+                yield match[1], match[2] or "", match[3]
 
     @cached_property
     def code(self) -> Counter[str]:
-        """What code there is: files of exporters/c, parts of them that are needed, and calls."""
+        """What code there is: files of exporters/c, parts of them that are needed, calls, and what describes a layer to them."""
         steps = self.network.steps
         found = Counter(dict.fromkeys(("core.h", *steps.fragments, *steps.kernels), 1))
         for line in self.network.settings():
@@ -80,6 +89,17 @@ class Footprint:
             found["far"] = 1
         for call in steps.calls:
             found.update(f"{name}()" for name in re.findall(r"\b(et_\w+|memcpy|memset)\(", call.text))
+        found.update(kind for kind, many, _ in self._tables() if not many)
+        return found
+
+    @cached_property
+    def stack(self) -> Counter[str]:
+        """What may be on the stack: what code there is, and the generator's keys of every edge while lists are made."""
+        found = Counter({what: 1 for what in self.code if not what.endswith("()")})
+        most = max((edges(self.model, name) for name in self._masked()), default=0)
+        for kind in ("CONV", "LINEAR"):
+            if any(what.startswith(f"ET_MASKED_{kind}") for what in self.code) and not self.boot:
+                found[f"keys of {kind}"] = most
         return found
 
     @cached_property
@@ -168,6 +188,8 @@ class Footprint:
 
     def _decode(self, record: IntegerLayer) -> Counts:
         """What it takes to make a layer's lists."""
+        if self.boot and isinstance(record.layer.op, Conv | Linear):
+            return
         name, section = record.layer.name, self.wire.weights[record.layer.name]
         assert record.values is not None
         filters, *rest = self.model.plan.weight_shape(record.layer)
@@ -185,4 +207,3 @@ class Footprint:
         if seed and section[2:4] != bytes(2):
             yield "mapped", filters * rest[0]
             yield "mapped words", filters * max(rest[0], ceil(prod(rest) / WORD)) * count
-

@@ -20,17 +20,19 @@ from edgeticket.compact import compact, remove_dead
 from edgeticket.data import Data
 from edgeticket.errors import InsufficientDataError, UsageError
 from edgeticket.found import Result
-from edgeticket.masked import Choices, MaskedNet, outputs
+from edgeticket.masked import Choices, MaskedNet, of_ticket, outputs
 from edgeticket.model import Float, Model
 from edgeticket.plan import Plan
 from edgeticket.plugins import blame, load
 from edgeticket.reference import require_equal, run
+from edgeticket.search._begin import begin
 from edgeticket.search._shrink import schedule
 from edgeticket.search._teaching import Teaching
 from edgeticket.search._training import Checkpoint, Job, Progress, train, use_device
 from edgeticket.settings import Settings
 from edgeticket.spending import Spending
 from edgeticket.ticket import Input, Ticket
+from edgeticket.update import ranges
 from edgeticket.weights import MaskedWeight
 
 LOG = logging.getLogger("edgeticket.find")
@@ -49,11 +51,14 @@ class Session:
         budget: Budget | None,
         path: Path | None,
         report: Callable[[Progress], None],
+        old: Ticket | None = None,  # what is searched on from
     ) -> None:
-        self.data, self.settings, self.report, self.teaching = data, settings, report, Teaching(data)
-        self.budget = {"budget": budget.words()} if budget else {}
+        self.data, self.settings, self.report, self.teaching, self.old = data, settings, report, Teaching(data), old
+        self.reasons = {"budget": budget.words()} if budget else {}
+        if old:
+            self.reasons["update_of"] = old.digest
         use_device(settings.device, settings.threads)
-        self.checkpoint = Checkpoint(path, _key(plan, data, settings, self.budget))
+        self.checkpoint = Checkpoint(path, _key(plan, data, settings, self.reasons))
         if path is not None and path.exists():
             self.checkpoint.load()
 
@@ -137,10 +142,19 @@ class Session:
         )
         with blame("search", settings.method):
             job = self.job(phase, plan, choices)
+            if self.old:
+                begin(job.net, self.old, job.train[0], job.input)
             _shorten(job, share)
             job.shrink_at = schedule(job, settings, *((spending.judge, spending.prepare) if spending else ()))
             method.search(job, settings, self.checkpoint)
         return job
+
+    def before(self, old: Ticket) -> Result:
+        """What a ticket reaches that is there already."""
+        net, start = of_ticket(old), time.process_time()
+        certify, select = (self.teaching.score(net, part) for part in (self.data.certify, self.data.select))
+        seconds = time.process_time() - start
+        return Result("before", self.teaching.task, certify, select, old.purity, old.narrow.widths(), seconds)
 
     def teacher(self, plan: Plan) -> Result:
         """Train a float network of its own shape; whatever is trained from now on is advised by it."""
@@ -201,10 +215,12 @@ class Session:
             quant={},
             task=self.data.task,
             purity=settings.purity(decided),
-            provenance=_provenance(self.data, settings) | self.budget,
+            provenance=_provenance(self.data, settings) | self.reasons,
             slope=slope,
             target=self.teaching.target,
         )
+        if self.old:  # its firmware has all channels, dead or not
+            return replace(ticket, quant=ranges(self.old.quant, calibrated(compact(ticket), self.data).quant))
         alive = remove_dead(ticket)
         LOG.info(
             "dead channels removed: %s",

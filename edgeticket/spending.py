@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from edgeticket.budget import Budget, Verdict
+from edgeticket.budget import CORES, Budget, Verdict
 from edgeticket.cost import Estimator, PacketEstimate
 from edgeticket.errors import BudgetError
 from edgeticket.plan import Plan
@@ -15,6 +15,7 @@ from edgeticket.plugins import load
 from edgeticket.search._shrink import lowest, widths_for
 from edgeticket.search.subset_sum import SubsetSum
 from edgeticket.settings import Settings
+from edgeticket.stand_in import Chosen, Outlines
 from edgeticket.ticket import Input
 
 # Estimates are off by a few percent (docs/latency.md, tests/test_cost.py): channels leave until they are this much below the limit.
@@ -53,13 +54,14 @@ def spending(
     aim = Budget(tuple(replace(term, limit=term.limit * AIM.get(term.resource, 1)) for term in budget.terms))
     uniform = plan
     for _ in range(ROUNDS):
-        decided, chosen = uniform, _chosen(settings, uniform)
-        packet = _packet(plan, settings, chosen, inputs) if budget.has("packet_bytes") else None
-        estimated = (*chosen, packet, latency.predict if latency else None)
+        decided, chosen = uniform, _chosen(settings, uniform, inputs)
+        outlines = Outlines(plan, chosen) if any(target in CORES for target in budget.targets) else None
+        packet = PacketEstimate(plan, chosen) if budget.has("packet_bytes") else None
+        estimated = (chosen, outlines, packet, latency.predict if latency else None)
         judge, widths = _fit(plan, settings, (aim, budget), estimated)
         first = {name: np.arange(len(plan.groups[name].ids)) < width for name, width in widths.items()}
         uniform = plan.narrow(plan.fill(first))
-        if _chosen(settings, uniform) == chosen:
+        if _chosen(settings, uniform, inputs) == chosen:
             break
     return Spending(judge, latency.fill if latency else None, uniform, decided)
 
@@ -76,11 +78,12 @@ def _fit(
     return judge, widths_for(plan, judge, settings.units(plan), lowest(settings, plan))
 
 
-def _packet(plan: Plan, settings: Settings, chosen: tuple[Any, ...], inputs: Mapping[str, Input]) -> PacketEstimate:
-    in_order = issubclass(load("search", settings.method).WEIGHT, SubsetSum)  # of equal edges the first stay
-    densities, edges, learned = chosen
-    return PacketEstimate(plan, densities, edges, learned, settings.signs == "learned", inputs, in_order)
-
-
-def _chosen(settings: Settings, plan: Plan) -> tuple[dict[str, float], dict[str, int], frozenset[str]]:
-    return settings.densities(plan), settings.edge_counts(plan), settings.learned(plan)
+def _chosen(settings: Settings, plan: Plan, inputs: Mapping[str, Input]) -> Chosen:
+    return Chosen(
+        settings.densities(plan),
+        settings.edge_counts(plan),
+        settings.learned(plan),
+        settings.signs == "learned",
+        issubclass(load("search", settings.method).WEIGHT, SubsetSum),  # of equal edges the first stay
+        inputs,
+    )

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from math import ceil, prod
+from math import ceil, prod, sqrt
 
 import numpy as np
 
@@ -18,9 +18,8 @@ from edgeticket.ticket import Input, Quant
 from edgeticket.wire import Wire, numbers, pack
 from edgeticket.wire_plan import HEADER, INT8, SEED, SIGNS, firmware
 
-PACKED = 16  # channels of each group, of the network whose masks are packed to see how long they get
+PACKED = 32  # channels of each group, of the network whose masks are packed to see how long they get
 USUAL = 40  # magnitude of int8 weights, on average
-UNIT = 2.0**-6  # what a step of any sum is worth, in steps of what becomes of it
 CHECKSUM = 4
 SIZES = 5  # bytes of a section of masked weights that say how long its parts are
 
@@ -106,7 +105,7 @@ def _best(score: np.ndarray, k: int) -> np.ndarray:
 class Outlines:
     """Plan -> footprint of a ticket of it, without making one: a few ms each.
 
-    The masks of one random ticket, 16 channels wide, are packed once: bytes and non-zero weights per weight of each layer are
+    The masks of one random ticket, 32 channels wide, are packed once: bytes and non-zero weights per weight of each layer are
     taken to be those. `wide`: whose channels leave; a map of those that stay is counted where some have left.
     """
 
@@ -124,35 +123,40 @@ class Outlines:
             if record.values is not None
         }
 
-    def __call__(self, plan: Plan) -> Footprint:
+    def __call__(self, plan: Plan, boot: bool = False) -> Footprint:
         kept = self.chosen.kept(plan)
         shapes = {layer.name: plan.weight_shape(layer) for layer in plan.weighted()}
         values = {
-            name: _sums(shape, kept[name] // shape[0], self.left[name], self.chosen.edges[name]) if name in kept else _int8(shape)
+            name: _sums(shape, kept[name] // shape[0], self.left[name], self.chosen.edges[name])
+            if name in kept
+            else _int8(shape)
             for name, shape in shapes.items()
         }
-        scale = {layer.name: _on_a_grid(plan.shapes[layer.name][0]) for layer in plan.scaled()}
+        scale = {layer.name: _scale(plan.shapes[layer.name][0], values.get(layer.name)) for layer in plan.scaled()}
         bias = {name: np.zeros_like(own) for name, own in scale.items()}
-        slope = {y.name: np.full(plan.shapes[y.name][0], 0.5, np.float32) for y in plan.layers if isinstance(y.op, PRelu)}
+        slope = {
+            y.name: np.full(plan.shapes[y.name][0], 0.5, np.float32) for y in plan.layers if isinstance(y.op, PRelu)
+        }
         integers = {name: Int8(own) for name, own in values.items()}
         model = Model(plan, integers, scale, bias, self._inputs(plan), _quant(plan), slope=slope)
         integer = integerise(model)
-        weights = dict(integers) | {name: self._signs(shapes[name], name) for name in kept}
+        masked = {name: self._signs(shapes[name], name, count // shapes[name][0]) for name, count in kept.items()}
+        model = replace(model, weights={**integers, **masked})
         codings = {name: INT8 if name not in kept else SIGNS if self.chosen.signed else SEED for name in shapes}
-        model = replace(model, weights=weights)
         sections = {name: self._section(plan, name, codings[name]) for name in shapes}
         size = HEADER + CHECKSUM + sum(self._size(model, name, codings[name]) for name in shapes)
         size += sum(1 if own.dtype == "uint8" else 2 * len(own.offset) for own in model.inputs.values())
         size += sum(len(numbers(model, integer, record)) for record in integer.layers)
-        return Footprint(model, Wire(bytes(size), integer, codings, sections, firmware(model, integer, codings)))
+        return Footprint(model, Wire(bytes(size), integer, codings, sections, firmware(model, integer, codings)), boot)
 
     def _inputs(self, plan: Plan) -> dict[str, Input]:
         usual = {name: Input("uint8", (0.0,) * shape[0], (1 / 255,) * shape[0]) for name, shape in plan.inputs.items()}
         return usual | dict(self.chosen.inputs)
 
-    def _signs(self, shape: tuple[int, ...], name: str) -> Signs:
-        """Edges and places, and no mask."""
-        mask = np.broadcast_to(np.zeros(1, bool), (shape[0], self.chosen.edges[name], *shape[1:]))
+    def _signs(self, shape: tuple[int, ...], name: str, k: int) -> Signs:
+        """Edges, places and how many are kept; not which."""
+        edges = self.chosen.edges[name], *shape[1:]
+        mask = np.broadcast_to((np.arange(prod(edges)) < k).reshape(edges), (shape[0], *edges))
         flips = mask if self.chosen.signed else None
         return Signs(0, self.wide.layers.index(self.wide[name]), mask, np.arange(shape[0]), np.arange(shape[1]), flips)
 
@@ -188,9 +192,10 @@ def _quant(plan: Plan) -> dict[str, Quant]:
     return dict.fromkeys(plan.shapes, Quant(1.0, 0))
 
 
-def _on_a_grid(channels: int) -> np.ndarray:
-    """float32, within a half and one of UNIT, in steps of a 128th of it."""
-    return (UNIT * (127 - np.arange(channels) % 64) / 128).astype(np.float32)
+def _scale(channels: int, values: np.ndarray | None) -> np.ndarray:
+    """float32, within a half and one and a half of what keeps the size of activations."""
+    size = sqrt(2 / (float(values[0].astype(float).ravel() @ values[0].ravel()) or 1)) if values is not None else 1.0
+    return round_parameters(size * (1.5 - np.arange(channels) % 64 / 64))
 
 
 def _int8(shape: tuple[int, ...]) -> np.ndarray:

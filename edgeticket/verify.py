@@ -1,6 +1,7 @@
 """The chain of proof: every step computes what the step before it computes, on data that chose nothing.
 
     masked wide network = compacted (float64) = ONNX float (1e-5) · integer network (numpy) = ONNX int8 (a code per layer)
+                                                                    integer network = C, built and run here (bit for bit)
 
 A link that cannot be run here is reported as "not run", never as passed. The examples are the certify part of the data, and
 the task's figures (edgeticket/tasks.py) come with 95 % intervals, which assume that they are independent.
@@ -17,7 +18,7 @@ from edgeticket import tasks
 from edgeticket.calibration import check_data
 from edgeticket.compact import compact, prove
 from edgeticket.data import Data
-from edgeticket.errors import EquivalenceError, UnsupportedError, UsageError
+from edgeticket.errors import EdgeTicketError, EquivalenceError, UnsupportedError, UsageError
 from edgeticket.integer import IntegerModel, dequantise, integerise
 from edgeticket.integer import run as run_integer
 from edgeticket.model import Model
@@ -120,7 +121,7 @@ def verify(ticket: str | Path, artifacts: Sequence[str | Path], data: Data) -> V
     links = [_wide_link(source, raw), _torch_link(source, raw, outputs)]
     rows = [judge.row(ticket.name, outputs)]
     for path in paths:
-        own, made = _onnx_links(path, judge)
+        own, made = _c_links(path, judge) if path.is_dir() else _onnx_links(path, judge)
         links += own
         if made is not None:
             rows.append(judge.row(path.name, made))
@@ -193,13 +194,32 @@ def _torch_link(ticket: Ticket, raw: np.ndarray, outputs: np.ndarray) -> Link:
     )
 
 
+def _c_links(folder: Path, judge: _Judge) -> tuple[list[Link], np.ndarray | None]:
+    """The link of an exported folder of C, built and run here, and its outputs in the units of the task."""
+    from exporters import c_run
+
+    integer = integerise(judge.model)
+    try:
+        made, right = c_run.run(integer, folder, judge.raw)[0], c_run.expected(integer, judge.raw)[0]
+    except UnsupportedError as error:
+        return [Link(folder.name, SPECIFICATION, "not run", note=str(error))], None
+    except EdgeTicketError as error:
+        return [Link(folder.name, SPECIFICATION, "failed", note=" ".join(str(error).split())[:400])], None
+    if made.shape != right.shape:
+        return [Link(folder.name, SPECIFICATION, "failed", note="outputs of another shape: of another ticket?")], None
+    worst = int(np.abs(made.astype(int) - right.astype(int)).max())
+    link = Link(folder.name, SPECIFICATION, _outcome(worst == 0), worst, 0, len(made), unit="codes")
+    output = judge.model.plan.outputs[0]
+    return [link], judge.model.in_units(dequantise(integer, output, made))
+
+
 def _onnx_links(path: Path, judge: _Judge) -> tuple[list[Link], np.ndarray | None]:
     """Links of one ONNX file, and its outputs for the certify part (None where it does not run)."""
     outputs = judge.outputs
     if not path.is_file():
         raise UsageError(f"{path}: there is no such file")
     if path.suffix != ".onnx":
-        raise UsageError(f"{path}: not an ONNX file: give the files that `edgeticket export --to onnx` wrote")
+        raise UsageError(f"{path}: not an ONNX file: give files or folders that `edgeticket export` wrote")
     from exporters import to_onnx
 
     try:

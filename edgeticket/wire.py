@@ -261,7 +261,7 @@ def _weights(model: Model, record: IntegerLayer, coding: int) -> bytes:
         head += _ids(own.rows, 1) + _ids(own.columns, _repeat(own.columns, taps))
     bits = pack_mask(record.values != 0)
     values = raw_bits(_value_bits(own, record.values, coding))
-    return head + _size(len(bits)) + bits + _size(len(values)) + values
+    return head + leb128(len(bits)) + bits + leb128(len(values)) + values
 
 
 def _value_bits(own: Signs, values: np.ndarray, coding: int) -> np.ndarray:
@@ -293,15 +293,15 @@ def _repeat(columns: np.ndarray, taps: int) -> int:
 def _ids(ids: np.ndarray, repeat: int) -> bytes:
     """Size and bitmap of kept wide ids, each standing for `repeat` in a row; size 0: the first ones."""
     if (ids == np.arange(len(ids))).all():
-        return _size(0)
+        return leb128(0)
     own = ids[::repeat] // repeat
     bits = np.zeros(int(own.max()) + 1, bool)
     bits[own] = True
     code = raw_bits(bits)
-    return _size(len(code)) + _size(repeat) + code
+    return leb128(len(code)) + leb128(repeat) + code
 
 
-def _size(count: int) -> bytes:
+def leb128(count: int) -> bytes:
     """LEB128: seven bits a byte, lowest first, the highest bit says that more follow."""
     code = bytearray()
     while count > 127:

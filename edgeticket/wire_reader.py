@@ -60,6 +60,7 @@ class Numbers:
     raw: bytes  # zero points of what is read
     head: tuple[int, int, int, int] = (0, 0, 255, 0)  # zero point, low, high, flags
     after: tuple[int, int] | None = None
+    grids: bool = False  # whether filters have codes of scale and bias
     factors: tuple[int, ...] = ()
     bias: np.ndarray | None = None  # int32
     counts: np.ndarray | None = None  # bool, of a Norm
@@ -208,7 +209,7 @@ def _grids(reader: _Bytes, section: Section) -> dict:
     reader.check(all(1 <= e <= MOST_SHIFT for _, e in pairs), "a shift beyond 1 to 46")
     made = [bias_of(unit, steps[7], scale, bias) for scale, bias in zip(scales, biases, strict=True)]
     multipliers, shifts = _arrays(pairs)
-    return {"bias": np.array(made, np.int32), "multiplier": multipliers, "shift": shifts}
+    return {"grids": True, "bias": np.array(made, np.int32), "multiplier": multipliers, "shift": shifts}
 
 
 # bounds
@@ -245,11 +246,11 @@ def _weights(reader: _Bytes, device: Firmware, section: Section, seed: int) -> n
     if section.coding == NONE:
         return None
     shape = (section.rows, section.inputs, section.taps)
-    (coding,) = reader.take(1, "weights: kind")
+    (coding,) = reader.take(1, "kinds")
     reader.check(coding == section.coding, f"weights of kind {coding}, not {section.coding}")
     if coding == INT8:
         return np.frombuffer(reader.take(int(np.prod(shape)), "int8"), np.int8).reshape(shape)
-    (edges,) = reader.take(1, "weights: kind")
+    (edges,) = reader.take(1, "kinds")
     reader.check(edges == section.edges, f"{edges} edges, not {section.edges}")
     minus = _minus(reader, section, seed) if coding == SEED else None
     code = reader.take(reader.size("sizes"), "masks")

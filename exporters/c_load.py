@@ -14,24 +14,40 @@ DECLARED = """
    NAME_predict returns 1 until one is loaded. NAME_load checks all of a packet (of `edgeticket pack`) where it lies, and the
    network reads it there: it stays, unchanged, as long as it is in use. Do not load while NAME_predict runs. 0: done; else the
    model that was in use still is:
-   1: not a packet, or cut short   2: its checksum is wrong   3: made for another firmware   4: malformed */
+   1: not a packet, or cut short   2: its checksum is wrong   3: made for another firmware   4: malformed
+   NAME_patch makes a packet at `out` of another one and the difference (of `edgeticket pack --against`); then load it. It may
+   leave `out` half made: never in the place of what is in use. 0: done; 1 to 4 as above (2: of the result, 3: another base);
+   5: `room` bytes are too few. */
 #if defined(NAME_UPDATABLE) || defined(NAME_NO_MODEL)
 int NAME_load(const uint8_t *packet, uint32_t size);
+int NAME_patch(const uint8_t *base, uint32_t base_size, const uint8_t *delta, uint32_t size, uint8_t *out, uint32_t room);
 #endif
 #define NAME_PLAN_DIGEST DIGEST_BYTES /* bytes 16 to 23 of every packet for this firmware */
 """
 DEFINED = """int NAME_load(const uint8_t *packet, uint32_t size) {
   static const uint8_t firmware[8] = NAME_PLAN_DIGEST;
-  const int wrong = et_load(packet, size, firmware, et_sections, sizeof et_sections / sizeof *et_sections);
+  const int wrong = et_wrong_packet(packet, size, firmware, et_sections, sizeof et_sections / sizeof *et_sections);
   if (!wrong) et_model_used = packet;
   return wrong;
+}
+int NAME_patch(const uint8_t *base, uint32_t base_size, const uint8_t *delta, uint32_t size, uint8_t *out, uint32_t room) {
+  return et_patch(base, base_size, delta, size, out, room);
 }"""
+EXAMPLE = """#if (defined(NAME_UPDATABLE) || defined(NAME_NO_MODEL)) && !defined(NAME_SIZE_ONLY)
+static const uint8_t et_packet[] = BYTES;
+#endif
+"""
 
 
 def declaration(name: str, device: Firmware) -> str:
     """For the header."""
     digest = ", ".join(f"0x{byte:02X}" for byte in device.digest)
     return DECLARED.replace("DIGEST_BYTES", f"{{{digest}}}").replace("NAME", name)
+
+
+def example(name: str, packet: bytes) -> str:
+    """For the self-test: the model as a packet."""
+    return EXAMPLE.replace("NAME", name).replace("BYTES", array(list(packet)))
 
 
 def fixed(name: str, packet: bytes) -> list[str]:

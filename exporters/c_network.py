@@ -10,10 +10,21 @@ from edgeticket.ops import leak
 from edgeticket.wire import Wire, residual
 from edgeticket.wire_plan import HEADER, INT8, SEED, edges
 from exporters import c_load
+from exporters.c_header import header
 from exporters.c_steps import ELEMENTS, steps
 from exporters.c_text import array
 
 FRAGMENTS = Path(__file__).with_name("c")
+
+
+_ARENA = """#ifdef NAME_EXTERNAL_ARENA
+static uint32_t *et_arena;
+void NAME_arena(uint32_t memory[NAME_ARENA / 4]) { et_arena = memory; }
+#else
+static uint32_t et_arena[NAME_ARENA / 4];
+typedef char et_arena_as_declared[sizeof et_arena == NAME_ARENA ? 1 : -1];
+#endif
+"""
 
 
 class Network:
@@ -21,21 +32,8 @@ class Network:
         self.model, self.wire, self.name, self.steps = model, wire, name, steps(model, wire, boot)
 
     def header(self) -> str:
-        name = self.name
-        return f"""/* {name}, written by edgeticket. real = (code - ZERO) * SCALE. */
-#ifndef {name}_H
-#define {name}_H
-#include <stdint.h>
-
-#define {name}_DIGEST "{self.model.digest}"
-#define {name}_ARENA {self.steps.arena} /* bytes of RAM that predict works in */
-#define {name}_MODEL_BYTES {len(self.wire.packet)}
-
-/* 0: done. */
-{self.steps.signature(name)};
-{c_load.declaration(name, self.wire.firmware) if self.updatable else ""}
-#endif
-"""
+        more = c_load.declaration(self.name, self.wire.firmware) if self.updatable else ""
+        return header(self.model, self.wire, self.steps, self.name, more)
 
     @property
     def updatable(self) -> bool:
@@ -46,14 +44,18 @@ class Network:
         steps, load = self.steps, c_load.Load(self.name, self.wire) if self.updatable else None
         lines = [f'#include "{self.name}.h"', "#include <string.h>", "", *self.settings(), ""]
         lines += load.model() if load else c_load.fixed(self.name, self.wire.packet)
-        lines += [f"static uint32_t et_arena[{-(-steps.arena // 4)}];"]
-        lines += [f"typedef char et_arena_as_declared[sizeof et_arena >= {self.name}_ARENA ? 1 : -1];", ""]
+        lines += [_ARENA.replace("NAME", self.name)]
         lines += [self._fragment(fragment) for fragment in ["core.h", *steps.fragments, *steps.kernels]]
         lines += [f"static const int16_t {name}[] = {values};" for values, name in self._curves.items()]
         lines += [*self._activations(), *map(steps.text, steps.tables), ""]
-        lines += load.definition([*steps.fragments, *steps.kernels], self._fragment("load.h")) if load else []
+        lines += (
+            load.definition([*steps.fragments, *steps.kernels], self._fragment("load.h") + self._fragment("patch.h"))
+            if load
+            else []
+        )
         lines += [f"{steps.signature(self.name)} {{", f"  const uint8_t *model = et_model_used, *k = model + {HEADER};"]
         lines += ["  uint8_t *arena = (uint8_t *)et_arena;", *(c_load.GUARD if load else [])]
+        lines += [f"#ifdef {self.name}_EXTERNAL_ARENA", "  if (!arena) return 2;", "#endif"]
         if steps.booted:
             lines += ["  static uint8_t booted;", "  if (!booted) {"]
             lines += [*(f"    {steps.text(call)}" for call in steps.booted), "    booted = 1;", "  }"]

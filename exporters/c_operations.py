@@ -61,7 +61,7 @@ def _norm(site: Site) -> Kernel:
 def _prelu(site: Site) -> Kernel:
     channels, *size = site.shape
     call = f"et_prelu_{site.kind}({site.x}, {site.y}, {channels}, {prod(size)}, k);"
-    return Kernel(("ops_shift.h", "ops_none.h", f"ops_prelu.h:{site.kind}"), (), call)
+    return Kernel(("ops_shift.h", f"ops_prelu.h:{site.kind}"), (), call)
 
 
 def _join(site: Site) -> Kernel:

@@ -12,7 +12,7 @@ import numpy as np
 
 from edgeticket.errors import EdgeTicketError, EquivalenceError, UnsupportedError
 from edgeticket.integer import IntegerModel, input_codes, run_outputs
-from edgeticket.model import Model, Raw
+from edgeticket.model import Raw
 from edgeticket.reference import feed
 from edgeticket.wire_plan import held
 from exporters.c_text import array, number_type

@@ -45,7 +45,7 @@ def _pool(site: Site) -> Kernel:
 
 def _mean(kind: str) -> tuple[str, ...]:
     """What means of any number of elements need."""
-    return "ops_shift.h", "ops_none.h", "ops_mean.h", f"ops_sum.h:{kind}"
+    return "ops_shift.h", "ops_mean.h", f"ops_sum.h:{kind}"
 
 
 def _counts(site: Site, counts: np.ndarray) -> str:
@@ -56,7 +56,7 @@ def _counts(site: Site, counts: np.ndarray) -> str:
 def _global_average_pool(site: Site) -> Kernel:
     kind, (channels, *size) = site.kind, site.shapes[0]
     call = f"et_global_average_pool_{kind}({site.x}, {site.y}, {channels}, {prod(size)}, k);"
-    return Kernel(("ops_none.h", f"ops_global_average_pool.h:{kind}"), (), call)
+    return Kernel((f"ops_global_average_pool.h:{kind}",), (), call)
 
 
 def _resize(site: Site) -> Kernel:
@@ -77,13 +77,11 @@ def _resize(site: Site) -> Kernel:
     ]
     shares = f"{site.name('rows')}, {bits if len(op.size) > 1 else 0}, {site.name('columns')}, {bits}"
     call = f"et_interpolate_{kind}({at}, {shares}, k);"
-    return Kernel(
-        ("ops_none.h", "ops_shift.h", "ops_narrow.h", *fragments, f"ops_interpolate.h:{kind}"), (sizes, *tables), call
-    )
+    return Kernel(("ops_shift.h", "ops_narrow.h", *fragments, f"ops_interpolate.h:{kind}"), (sizes, *tables), call)
 
 
 def _shares(site: Site, matrix: np.ndarray) -> list[list[int]]:
-    """Of each result, the first element that it is made of and the share of the next."""
+    """Of each result, the first element that it is made of and the share of the next. Raises UnsupportedError."""
     _check(site, matrix.shape[1])
     at = (matrix != 0).argmax(1)
     following = np.minimum(at + 1, matrix.shape[1] - 1)
@@ -92,13 +90,14 @@ def _shares(site: Site, matrix: np.ndarray) -> list[list[int]]:
 
 
 def _check(site: Site, size: int) -> None:
+    """Raises UnsupportedError where tables don't hold the indices of so many."""
     if size > WORD:
         name, op = site.record.layer.name, type(site.op).__name__
         raise UnsupportedError(f"layer {name} ({op}): reads by index among {size}, C holds {WORD}: make it smaller")
 
 
 def _gather(site: Site) -> Kernel:
-    op, count = site.op, len(site.shape)
+    op = site.op
     assert isinstance(op, Gather)
     first, count = op.channels[0], len(op.channels)
     size = prod(site.shape[1:]) * BYTES[site.kind]

@@ -11,7 +11,7 @@ import numpy as np
 from edgeticket.arena import Buffer, allocate
 from edgeticket.integer_layer import Codes, IntegerLayer
 from edgeticket.model import Model
-from edgeticket.ops import Conv, ConvTranspose, Flatten, Layer, Linear, Reshape
+from edgeticket.ops import Conv, Flatten, Layer, Linear, Reshape
 from edgeticket.wire import Wire, numbers
 from edgeticket.wire_plan import INT8, LISTS, SEED, held
 from exporters import c_conv
@@ -102,16 +102,10 @@ class Steps:
         sizes += [self.wanted(layer).size for layer in self.plan.layers if isinstance(layer.op, Conv)]
         return 2 if max(sizes) < 0xFFFF else 4
 
-    @cached_property
+    @property
     def list_entries(self) -> int:
-        """The longest list of a filter."""
-        longest = 1
-        for record in self.wire.integer.layers:
-            if self.wire.codings.get(record.layer.name, INT8) != INT8:
-                assert record.values is not None
-                sums = np.abs(record.values.astype(np.int64)).reshape(len(record.values), -1).sum(1)
-                longest = max(longest, int(sums.max()))
-        return longest
+        """The longest list of a filter of any ticket that has as many edges left."""
+        return self.wire.firmware.most
 
     @cached_property
     def half_tiles(self) -> bool:

@@ -13,7 +13,7 @@ from edgeticket.errors import EquivalenceError, UsageError
 from edgeticket.integer import integerise
 from edgeticket.model import Model, Raw
 from edgeticket.wire import pack
-from exporters import c_run
+from exporters import c_load, c_run
 from exporters.c_network import Network
 
 SUFFIX = ""
@@ -38,6 +38,7 @@ def export(model: Model, path: Path, *, form: str = "auto", core: str = "cortex-
     name = identifier(path.name)
     network = Network(model, pack(model, "seed" if form == "boot" else form), name, boot=form == "boot")
     golden = c_run.vectors(network.wire.integer, name, model.random_inputs(VECTORS))
+    golden += c_load.example(name, network.wire.packet) if network.updatable else ""
     texts = {f"{name}.h": network.header(), f"{name}.c": network.source()}
     for file in sorted(PORT.iterdir()):
         text = re.sub(r"NAME(?=[_.\W])", name, file.read_text())

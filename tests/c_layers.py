@@ -1,7 +1,6 @@
 """Single layers as C: their kernels in one program, that sanitizers watch, on the codes that the specification read."""
 
 import re
-import shutil
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
+from tiny_c import need
 
 from edgeticket.integer import IntegerModel, run_layer
 from edgeticket.integer_layer import RESIDUALS, Codes, IntegerLayer
@@ -202,10 +202,9 @@ def run(folder: Path, work: Sequence[Job], *flags: str, **changed: str) -> list[
     """What differs from the specification, or what a sanitizer saw."""
     path, program = folder / "layers.c", folder / "layers"
     path.write_text(source(work, {f"{name}.h": text for name, text in changed.items()}))
-    compiler = shutil.which("cc")
-    assert compiler
+    need("cc")
     built = subprocess.run(
-        [compiler, *STRICT, *SANITIZED, *flags, str(path), "-o", str(program)],
+        ["cc", *STRICT, *SANITIZED, *flags, str(path), "-o", str(program)],
         capture_output=True,
         text=True,
         check=False,

@@ -90,16 +90,10 @@ def movements(shape: tuple[int, ...]) -> Iterator[Row]:
     yield from ((f"{i} {s}", op, s) for i, op in enumerate(ops) for s in ("x", "q"))
 
 
-POOLS = [(1, 1, 0), (2, 2, 0), (3, 2, 1), (3, 1, 2), (5, 3, 4)]
+POOLS = [(1, 1, 0), (2, 2, 0), (3, 2, 1), (3, 1, 2), (5, 3, 4)]  # kernel, stride, pad at the begin
 PADS = {1: (1, 0), 2: (3, 1, 2, 0)}
 SIZES = [(1, 1), (2, 3), (6, 12), (7, 13), (12, 24), (13, 1), (17, 5)]
-UPWARD = [
-    (1, 1, 0, 0),
-    (2, 2, 0, 0),
-    (3, 2, 1, 1),
-    (4, 3, 2, 0),
-    (2, 3, 3, 2),
-]  # kernel, stride, pad at the begin, out_pad
+UPWARD = [(1, 1, 0, 0), (2, 2, 0, 0), (3, 2, 1, 1), (4, 3, 2, 0), (2, 3, 3, 2)]  # the same, out_pad
 
 
 def up(n: int, kernel: int, stride: int, pad: int, more: int) -> ConvTranspose:
@@ -159,25 +153,19 @@ def stretched(own: Model) -> IntegerModel:
     read = {name for layer in own.plan.layers for name in layer.inputs}
     tensors, layers = {name: made.tensors[name] for name in own.plan.inputs}, []
     for layer in own.plan.layers:
-        for low, high in (
-            ((2, 4),) if layer.name in read or "relu6" in layer.name else ((-24, 24), (-12, 12), (-6, 6), (0, 0))
-        ):
-            quant = {
-                name: Quant(
-                    one.scale * float(2.0 ** rng.uniform(low, high)), int(rng.integers(256)) * ("relu6" not in name)
-                )
-                for name, one in own.quant.items()
-                if name == layer.name
-            }
+        wide = layer.name in read or "relu6" in layer.name  # sums beyond 6
+        for low, high in ((2, 4),) if wide else ((-24, 24), (-12, 12), (-6, 6), (0, 0)):
+            by, zero = float(2.0 ** rng.uniform(low, high)), 0 if "relu6" in layer.name else int(rng.integers(256))
+            old = own.quant.get(layer.name, Quant(1.0, 0))  # one that keeps the codes of its input has none
             with suppress(UnsupportedError):
-                record, tensors[layer.name] = _prepared(replace(own, quant=quant), layer, tensors)
+                record, tensors[layer.name] = _prepared(own, layer, tensors, Quant(old.scale * by, zero))
                 break
         layers.append(record)
     return replace(made, tensors=tensors, layers=tuple(layers))
 
 
-def _prepared(own: Model, layer: Layer, tensors: dict[str, Codes]) -> tuple[IntegerLayer, Codes]:
-    sources = [tensors[name] for name in layer.inputs]
+def _prepared(own: Model, layer: Layer, tensors: dict[str, Codes], quant: Quant) -> tuple[IntegerLayer, Codes]:
+    own, sources = replace(own, quant={layer.name: quant}), [tensors[name] for name in layer.inputs]
     target = target_codes(own, layer, sources)
     return prepare(own, layer, sources, target), target
 
@@ -190,13 +178,11 @@ QUANT = {"x": Quant(0.5, 3), "l0": Quant(0.5, 3)}
 @cache
 def planned() -> list[Job]:
     """All there is, once for each kind of sensor."""
-    work = [
-        job for own in copies() for job in jobs("copies", own, integerise(own)) if job.name.endswith(("codes", "both"))
-    ]
-    work += [job for own in products() for job in jobs("products", own, integerise(own))]
+    extremes = [job for own in (*copies(), *products()) for job in jobs("extremes", own, integerise(own))]
+    work = [job for job in extremes if job.record.layer.name in ("codes", "both", "p")]
     for plan, sensor in product(PLANS, SENSORS):
-        if sensor == "uint8" and plan != "activations":
-            continue
+        if sensor.startswith("uint8") and plan not in ("activations", "movements, 3"):
+            continue  # held as what the other sensors give
         own = model(plan, sensor)
         work += jobs(f"{plan}, {sensor}", own, integerise(own))
         if sensor in ("float32", "int16"):

@@ -29,6 +29,7 @@ ORDER = [
     "requantize",
     "export",
     "unpack",
+    "pack",
     "verify",
     "bench",
     "data",

@@ -18,6 +18,15 @@ from edgeticket.files import check_free
 from edgeticket.settings import Settings
 
 HELD_OUT = 20  # random networks that tell how good the latency table is
+STEPS = (
+    "epochs",
+    "batch",
+    "score_step",
+    "weight_step",
+    "device",
+    "threads",
+)  # what an update may be asked, and with it
+UPDATE = {*STEPS, "source", "layout", "task", "images", "old", "output", "overwrite", "resume", "output_format"}
 
 
 @click.command("find", epilog="\b\n" + LAYOUT_HELP)
@@ -46,6 +55,12 @@ HELD_OUT = 20  # random networks that tell how good the latency table is
 @click.option("--no-control", is_flag=True, help="With --keep or --budget: skip the narrow network to beat.")
 @click.option("--uniform-control", is_flag=True, help="With --budget: also search the network scaled alike everywhere.")
 @click.option("--float-control", is_flag=True, help="Also train an ordinary float network of the same final shape.")
+@click.option(
+    "--update-of",
+    "old",
+    type=click.Path(path_type=Path),
+    help="Search on from this ticket, with its network, seed and channels, for the firmware that runs it: a small update.",
+)
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The ticket.")
 @click.option("--overwrite", is_flag=True, help="Replace OUTPUT if it exists.")
 @click.option("--resume", is_flag=True, help="Go on from OUTPUT.checkpoint.")
@@ -57,41 +72,92 @@ def command(
     task: str,
     images: int | None,
     budget: str | None,
+    old: Path | None,
     output: Path,
     output_format: str,
     **options: Any,
 ) -> None:
     """Search the random network -m for a subnetwork that does the job -d, and write what was chosen as a ticket."""
     from edgeticket.data import load
-    from edgeticket.find import check_budget, check_plan, find
-    from edgeticket.network import network_plan
 
     check_free(output, options.pop("overwrite"))
     checkpoint = _checkpoint(output, options.pop("resume"))
+    if old:
+        _check_update()
+    data = load(source, layout=layout, images=images, task=task)
+    found, told = (
+        _update(old, data, checkpoint, options) if old else _search(network, data, budget, checkpoint, options)
+    )
+    found.ticket.write(output)
+    checkpoint.unlink(missing_ok=True)
+    summary = found.to_json() | {"ticket": str(output), "bytes": output.stat().st_size} | told
+    click.echo(json.dumps(summary) if output_format == "json" else "\n".join([found.text(), *_lines(told)]))
+    click.echo(f"wrote {output}, {summary['bytes']:,} bytes", err=True)
+    found.require_budget()
+
+
+def _search(
+    network: str, data: Any, budget: str | None, checkpoint: Path, options: dict[str, Any]
+) -> tuple[Any, dict[str, Any]]:
+    """What was found, and what there is to say beside it."""
+    from edgeticket.find import check_budget, check_plan, find
+    from edgeticket.network import network_plan
+
     controls = {"control": not options.pop("no_control")}
     controls |= {name: options.pop(name) for name in ("uniform_control", "float_control")}
     settings, limits = Settings.parse(**options), Budget.parse(budget) if budget is not None else None
-    data = load(source, layout=layout, images=images, task=task)
     plan = network_plan(network, data)
     check_plan(plan, data)
     check_budget(settings, limits)
     table, told = _table(limits, settings.threads, plan, data)
     with bar() as report:
-        found = find(
+        return find(
             plan, data, settings, budget=limits, latency=table, checkpoint=checkpoint, report=report, **controls
-        )
-    found.ticket.write(output)
-    checkpoint.unlink(missing_ok=True)
-    summary = found.to_json() | {"ticket": str(output), "bytes": output.stat().st_size} | told
-    click.echo(json.dumps(summary) if output_format == "json" else found.text())
-    if told and output_format != "json":
-        click.echo(
+        ), told
+
+
+def _check_update() -> None:
+    """Raise UsageError for options that an update has no choice about."""
+    context = click.get_current_context()
+    given = [
+        max(option.opts, key=len)
+        for option in context.command.params
+        if option.name not in UPDATE
+        and context.get_parameter_source(str(option.name)) is click.core.ParameterSource.COMMANDLINE
+    ]
+    if given:
+        raise UsageError(f"--update-of keeps the old ticket's network and choices: leave {', '.join(given)} out")
+
+
+def _update(old: Path, data: Any, checkpoint: Path, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    from edgeticket.find import update
+    from edgeticket.ticket import read_ticket
+    from edgeticket.update import settings_of, told
+
+    context, ticket = click.get_current_context(), read_ticket(old)
+    source = context.get_parameter_source
+    given = {name: options[name] for name in STEPS if source(name) is click.core.ParameterSource.COMMANDLINE}
+    settings = settings_of(ticket, **given)
+    with bar() as report:
+        found = update(ticket, data, settings, checkpoint=checkpoint, report=report)
+    return found, {"update": told(ticket, found.ticket)}
+
+
+def _lines(told: dict[str, Any]) -> list[str]:
+    lines = []
+    if off := told.get("latency_table"):
+        lines.append(
             "latency table: {median:.1%} off in the median, {max:.1%} at most, on {networks} random networks".format(
-                **told["latency_table"]
+                **off
             )
         )
-    click.echo(f"wrote {output}, {summary['bytes']:,} bytes", err=True)
-    found.require_budget()
+    if update := told.get("update"):
+        lines.append(
+            f"update of {update['of'][:12]}: {update['mask_bits_changed']:.2%} of the mask's bits changed, ranges of "
+            f"{', '.join(update['ranges_changed']) or 'no tensor'}; the old firmware "
+            + ("reads it" if update["same_firmware"] else "does not read it: send a firmware")
+        )
+    return lines
 
 
 def _table(budget: Any, threads: int, plan: Any, data: Any) -> tuple[Any, dict[str, Any]]:

@@ -171,6 +171,7 @@ static uint32_t et_entries(et_masks *m, const et_section *s, uint32_t value_bits
 #endif
     ET_EACH(bits, j) {
       uint32_t room = ET_PARALLEL(m), below = room, more = 1;
+      (void)j;
 #ifdef ET_NEEDS_SEED
       if (m->coding == ET_SEED)
         for (uint32_t e = below = 0; e < room; e++) below += sign[e] >> j & 1u;
@@ -179,12 +180,12 @@ static uint32_t et_entries(et_masks *m, const et_section *s, uint32_t value_bits
 #endif
       {
         if (m->value_bit >= value_bits) return 0xFFFFFFFFu;
-        if (et_value_bit(m)) room = below;
+        if (et_bit(m->values, m->value_bit++)) room = below;
         else if (m->coding == ET_SEED) room -= below;
       }
       for (; more < room; more++) {
         if (m->value_bit >= value_bits) return 0xFFFFFFFFu;
-        if (!et_value_bit(m)) break;
+        if (!et_bit(m->values, m->value_bit++)) break;
       }
       entries += more;
     }
@@ -268,7 +269,7 @@ static int et_same(const uint8_t *a, const uint8_t *b, uint32_t count) {
 }
 
 /* What is wrong with a packet, 0: nothing. */
-static int et_load(const uint8_t *packet, uint32_t size, const uint8_t *firmware, const et_section *s, uint32_t sections) {
+static int et_wrong_packet(const uint8_t *packet, uint32_t size, const uint8_t *firmware, const et_section *s, uint32_t sections) {
   et_reader r = {packet, packet + 32, 0};
   if (!packet || size < 36 || !et_same(packet, (const uint8_t *)"ETP1", 4) || (uint32_t)et_i32(packet + 4) != size) return 1;
   r.end = packet + size - 4;

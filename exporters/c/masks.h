@@ -125,8 +125,6 @@ static void et_signs(et_masks *m, uint32_t at, uint32_t length, uint32_t unit, u
 }
 #endif
 
-static uint32_t et_value_bit(et_masks *m) { return et_bit(m->values, m->value_bit++); }
-
 #ifdef ET_BITWISE
 #define ET_EACH(bits, j) for (uint32_t j = 0; bits; bits >>= 1, j++) if (bits & 1u)
 #else
@@ -141,6 +139,7 @@ static const et_offset et_first[32] = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  1
 static void et_decode(et_masks *m, const et_fan *fan, const et_offset *places, et_offset *list) {
   const uint32_t size = (uint32_t)fan->inputs * fan->taps;
   et_offset *plus = list, *minus = list + ET_LIST;
+  uint32_t value = m->value_bit;
 #ifdef ET_NEEDS_IDS
   m->channel = m->id = 0;
   if (m->rows) while (!et_bit(m->rows, m->row)) m->row++;
@@ -169,18 +168,18 @@ static void et_decode(et_masks *m, const et_fan *fan, const et_offset *places, e
       if (m->coding == ET_SEED) {
         uint32_t negative = 0;
         for (uint32_t e = 0; e < room; e++) negative += sign[e] >> j & 1u;
-        below = negative == 0 ? 0 : negative == room ? 1 : et_value_bit(m);
+        below = negative == 0 ? 0 : negative == room ? 1 : et_bit(m->values, value++);
         room = below ? negative : room - negative;
       } else
 #endif
-        below = et_value_bit(m);
-      while (more < room && et_value_bit(m)) more++;
+        below = et_bit(m->values, value++);
+      while (more < room && et_bit(m->values, value++)) more++;
       for (et_offset place = ET_PLACE(j); more; more--)
         if (below) *--minus = place;
         else *plus++ = place;
     }
   }
-  m->added = list, m->plus = (uint32_t)(plus - list), m->taken = minus, m->minus = (uint32_t)(list + ET_LIST - minus);
+  m->value_bit = value, m->added = list, m->plus = (uint32_t)(plus - list), m->taken = minus, m->minus = (uint32_t)(list + ET_LIST - minus);
 #ifdef ET_NEEDS_SEED
   m->row++;
 #endif

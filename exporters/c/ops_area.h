@@ -1,5 +1,6 @@
 /* Resize, area: the mean of what falls in. */
-static void et_area_SUFFIX(const ELEMENT *in, uint8_t *out, const et_resize *r, const int32_t *counts, const uint8_t *k) {
+static void et_area_SUFFIX(const ELEMENT *in, uint8_t *out, const et_resize *r, const int32_t *counts,
+                           const uint8_t *k) {
   int32_t channel, i, j, height = r->height, width = r->width, rows = r->out_height, columns = r->out_width;
   for (channel = 0; channel < r->channels; channel++, in += height * width) {
     for (i = 0; i < rows; i++) {

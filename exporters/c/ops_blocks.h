@@ -1,4 +1,4 @@
-/* DepthToSpace, or its inverse: (channels * block^2, height, width), the deep one, and (channels, height * block, width * block). */
+/* DepthToSpace or its inverse: (channels * block^2, height, width) and (channels, height * block, width * block). */
 static void et_blocks_SUFFIX(const ELEMENT *in, ELEMENT *out, int32_t channels, int32_t height, int32_t width,
                              int32_t block, int32_t inverse) {
   int32_t rows = channels * block * block, i, y, x;

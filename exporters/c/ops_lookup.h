@@ -1,4 +1,4 @@
-/* et_each of many codes, by `table` of what each of the 256 becomes; a copy where it is the same, as in a Concat of one range. */
+/* et_each of many codes, by a table of what each code becomes; a copy where all stay, as in a Concat of one range. */
 static void et_lookup(const uint8_t *in, uint8_t *out, int32_t count, int32_t zero, const et_activation *a,
                      const uint8_t *head, const uint8_t *row, uint8_t *table) {
   int32_t m = et_i16(row), e = row[2], i;

@@ -1,5 +1,5 @@
-/* MaxPool: `line`, `span` elements, is the largest of each column of a row of windows, and the least number where padding is.
-   Every window holds an element, so that number never is a result. */
+/* MaxPool: `line`, `span` elements, is the largest of each column of a row of windows, and the least there is for pads.
+   Every window holds an element, so padding never is the result. */
 static void et_max_pool_SUFFIX(const ELEMENT *in, ELEMENT *out, const et_window *w, ELEMENT *line, int32_t span) {
   int32_t width = w->width, columns = et_clamp(span - w->pad[1], 0, width), channel, i, j, x, y;
   ELEMENT *row = line + w->pad[1];

@@ -1,4 +1,4 @@
-/* Pad: `height` rows of `length` bytes, `skip` bytes after each other, go to a frame of `bytes` filled with the zero point. */
+/* Pad: `height` rows of `length` bytes, `skip` apart, go to frames that are full of the zero point. All is in bytes. */
 typedef struct {
   int32_t channels, plane, skip, first, height, length, out_plane, out_skip, out_first;
 } et_frame;
