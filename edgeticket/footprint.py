@@ -14,7 +14,7 @@ from math import ceil, prod
 import numpy as np
 
 from edgeticket.integer_layer import IntegerLayer
-from edgeticket.model import Model
+from edgeticket.model import Model, Signs
 from edgeticket.ops import AveragePool, Conv, ConvTranspose, Layer, Linear, MaxPool
 from edgeticket.wire import Wire
 from edgeticket.wire_plan import INT8, SEED, edges
@@ -148,18 +148,19 @@ class Footprint:
         kind, masked = steps.suffix(layer.inputs[0]), layer.name in self._masked()
         run = (height - 1) * pitch + width
         tiles, last = ceil(run / TILE), (run - 1) % TILE + 1
-        slow = record.table is not None or record.below is not None
+        slow = self._slow(record)
         yield "filters", filters
         yield "tiles", filters * tiles
         yield "rows", filters * height
-        yield ("curved codes" if slow else "codes"), filters * height * width
+        yield "codes", (filters - slow) * height * width
+        yield "slow codes", slow * height * width
         if not masked:
             every = filters * inputs * prod(kernel)
             yield "weights", every
-            yield f"products {kind}", every * ceil(run / LANES)
-            yield f"planes {kind}", filters * inputs * ceil(run / LANES)
-            yield f"products by 4 {kind}", every * ceil(run / QUAD)
-            yield f"planes by 4 {kind}", filters * inputs * ceil(run / QUAD)
+            for size, word in ((LANES, ""), (QUAD, " by 4")):
+                yield f"products{word} {kind}", every * ceil(run / size)
+                yield f"planes{word} {kind}", filters * inputs * ceil(run / size)
+                yield f"steps{word} {kind}", filters * ceil(run / size)
             return
         yield from self._decode(record)
         sides = self._sides(record)
@@ -168,6 +169,14 @@ class Footprint:
         yield f"half adds {kind}", sides.sum() * half
         yield f"adds by 4 {kind}", sides.sum() * ceil(run / QUAD)
         yield f"passes {kind}", tiles * np.ceil(sides / PASS).max(0).sum()
+
+    @staticmethod
+    def _slow(record: IntegerLayer) -> int:
+        """Filters whose sums become codes by the general way: exporters/c/rescale.h."""
+        assert record.shift is not None
+        if record.table is not None or record.below is not None:
+            return len(record.shift)
+        return int(((record.shift < 16) | (record.shift > 32)).sum())
 
     def _linear(self, record: IntegerLayer) -> Counts:
         filters, inputs = self.model.plan.weight_shape(record.layer)
@@ -190,11 +199,11 @@ class Footprint:
         """What it takes to make a layer's lists."""
         if self.boot and isinstance(record.layer.op, Conv | Linear):
             return
-        name, section = record.layer.name, self.wire.weights[record.layer.name]
+        name = record.layer.name
         assert record.values is not None
         filters, *rest = self.model.plan.weight_shape(record.layer)
         words, left = filters * ceil(prod(rest) / WORD), np.count_nonzero(record.values)
-        count, seed = edges(self.model, name), section[0] == SEED
+        count, seed = edges(self.model, name), self.wire.codings[name] == SEED
         yield "places", prod(rest)
         yield "mask words", words
         yield "entries", self._sides(record).sum()
@@ -204,6 +213,8 @@ class Footprint:
             yield "edges of sided", left * count * seed
         if "RICE" in self.wire.features:
             yield "gaps", left
-        if seed and section[2:4] != bytes(2):
-            yield "mapped", filters * rest[0]
+        own = self.model.weights[name]
+        assert isinstance(own, Signs)
+        if seed and (own.columns != np.arange(len(own.columns))).any():
+            yield "mapped", filters * (int(own.columns.max()) + 1)
             yield "mapped words", filters * max(rest[0], ceil(prod(rest) / WORD)) * count

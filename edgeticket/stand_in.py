@@ -158,7 +158,9 @@ class Outlines:
         edges = self.chosen.edges[name], *shape[1:]
         mask = np.broadcast_to((np.arange(prod(edges)) < k).reshape(edges), (shape[0], *edges))
         flips = mask if self.chosen.signed else None
-        return Signs(0, self.wide.layers.index(self.wide[name]), mask, np.arange(shape[0]), np.arange(shape[1]), flips)
+        wide = self.wide.weight_shape(self.wide[name])
+        rows, columns = (np.arange(wide[i] - shape[i], wide[i]) for i in (0, 1))  # the last ones
+        return Signs(0, self.wide.layers.index(self.wide[name]), mask, rows, columns, flips)
 
     def _section(self, plan: Plan, name: str, coding: int) -> bytes:
         """The first bytes that a section of weights would have."""

@@ -113,7 +113,7 @@ def _runner(name: str, inputs: list[np.ndarray], shapes: Mapping[str, tuple[type
         "BUFFERS": "".join(f"  static {kind} {n}[{size}];\n" for n, (kind, size) in (sizes | made).items()),
         "READ": " && ".join(f"fread({n}, sizeof {n}, 1, stdin) == 1" for n in sizes),
         "PASSED": ", ".join([*sizes, *made]),
-        "WRITE": " ".join(f"if (fwrite({n}, sizeof {n}, 1, stdout) != 1) return 1;" for n in made),
+        "WRITE": "\n    ".join(f"if (fwrite({n}, sizeof {n}, 1, stdout) != 1) return 1;" for n in made),
         "NAME": name,
     }
     return re.sub("BUFFERS|READ|PASSED|WRITE|NAME", lambda match: parts[match[0]], _RUNNER)

@@ -7,13 +7,17 @@ import click
 
 from edgeticket.cli import format_option
 from edgeticket.ticket import read_ticket
-from edgeticket.update import FORMS, Packed, pack_ticket
+from edgeticket.packing import FORMS, Packed, pack_ticket
 
 
 @click.command("pack")
 @click.argument("ticket")
-@click.option("--form", default="seed", show_default=True, help=f"{', '.join(FORMS)}: as the firmware was exported with.")
-@click.option("--align", default=1, show_default=True, help="Round channel counts up to a multiple, as the firmware does.")
+@click.option(
+    "--form", default="seed", show_default=True, help=f"{', '.join(FORMS)}: as the firmware was exported with."
+)
+@click.option(
+    "--align", default=1, show_default=True, help="Round channel counts up to a multiple, as the firmware does."
+)
 @click.option("--against", type=click.Path(path_type=Path), help="An older packet: write what differs from it.")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="File to write.")
 @click.option("--overwrite", is_flag=True, help="Replace the output if it exists.")
@@ -26,9 +30,7 @@ def command(
     The firmware is what `export --to c` made of any ticket of the same narrow plan, compiled with -DNAME_UPDATABLE or
     -DNAME_NO_MODEL; its NAME_load takes the packet, its NAME_patch a difference.
     """
-    done = pack_ticket(
-        read_ticket(ticket), output, form=form, align=align, against=against, overwrite=overwrite
-    )
+    done = pack_ticket(read_ticket(ticket), output, form=form, align=align, against=against, overwrite=overwrite)
     show(done, output_format)
 
 

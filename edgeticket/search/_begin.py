@@ -15,9 +15,7 @@ from edgeticket.ticket import Input, Ticket
 from edgeticket.weights import MaskedWeight
 
 SEEN = 1000  # examples that norms are set by
-START = (
-    0.1  # scores of connections without an edge begin below this share of what a weight of the fan-in would start with
-)
+START = 0.1  # of what a weight of the fan-in would start with: scores of connections without an edge begin below that
 
 
 def begin(net: MaskedNet, old: Ticket, raw: np.ndarray, sensor: Input) -> None:

@@ -11,7 +11,7 @@ static const uint8_t *et_conv_SUFFIX(const et_conv *g, uint8_t *arena, et_offset
   const ELEMENT *in = (const ELEMENT *)(const void *)(arena + g->in);
   const uint32_t run = (uint32_t)(g->height - 1) * g->pitch + g->width;
 #ifdef ET_MASKED_CONV_SUFFIX
-  et_terms terms;
+  et_terms terms = {0};
   const uint32_t masked = weights[0] != ET_INT8;
   if (masked) weights = et_terms_open(&terms, g, weights, seed), ET_FIND_PLACES(&g->fan, list + ET_LIST);
   else

@@ -6,7 +6,7 @@ static const uint8_t *et_linear_SUFFIX(const et_conv *g, uint8_t *arena, et_offs
   const ELEMENT *in = (const ELEMENT *)(const void *)(arena + g->in);
   const int8_t *dense = (const int8_t *)weights + 1;
 #ifdef ET_MASKED_LINEAR_SUFFIX
-  et_terms terms;
+  et_terms terms = {0};
   const uint32_t masked = weights[0] != ET_INT8;
   if (masked) weights = et_terms_open(&terms, g, weights, seed);
   else

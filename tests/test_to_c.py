@@ -1,0 +1,167 @@
+"""The C export: every network and form is the integer network bit for bit, in C that strict compilers take."""
+
+import re
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import random_networks
+from cases import CASES, TAIL, Case, chain
+
+from edgeticket import plugins
+from edgeticket.compact import compact
+from edgeticket.errors import EquivalenceError, UnsupportedError, UsageError
+from edgeticket.export import export
+from edgeticket.integer import integerise
+from edgeticket.ops import conv
+from edgeticket.wire import pack
+from exporters import c_run, to_c
+from exporters.c_network import Network
+
+FORMS = ("seed", "signs", "lists", "boot", "dense")
+SAMPLE = ("residual, 3 edges", "depthwise", "slices, shuffle and grouped, few left", "squeeze and excite", "u-net")
+IMAGE = plugins.load("architectures", "conv").plan(16, 32, 32, input=(1, 28, 28), classes=10)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_is_the_specification(form, tmp_path):
+    """`export` builds it here, runs it, and refuses it where a code differs."""
+    made = export(CASES[SAMPLE[FORMS.index(form)]].ticket(), "c", tmp_path / "net", form=form)
+    assert made.format == "c"
+
+
+def test_several_inputs_and_outputs(tmp_path):
+    seed = next(
+        s for s in range(50) if min(len(random_networks.network(s).inputs), len(random_networks.network(s).outputs)) > 1
+    )
+    export(random_networks.case(seed).ticket(), "c", tmp_path / "net")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(len(CASES)))
+def test_every_case_is_the_specification(number, tmp_path):
+    export(list(CASES.values())[number].ticket(), "c", tmp_path / "net", form=FORMS[number % len(FORMS)])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("c") / "Inspection 2.0"
+    ticket = Case(IMAGE, edges=3, density=1 / 6, zero_offset=True).ticket()
+    export(ticket, "c", path)
+    return path, compact(ticket)
+
+
+def text(path: Path, ending: str) -> str:
+    return (path / f"{c_run.network_name(path)}{ending}").read_text()
+
+
+def number(path: Path, word: str) -> int:
+    return int(re.search(rf"_{word} (\d+)", text(path, ".h"))[1])
+
+
+def test_the_proof_can_fail(folder, tmp_path):
+    path, model = folder
+    name = c_run.network_name(path)
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    for file in path.iterdir():
+        (broken / file.name).write_text(file.read_text())
+    source = (broken / f"{name}.c").read_text()
+    assert "+ offset, b" in source or "+ offset, low" in source
+    (broken / f"{name}.c").write_text(
+        source.replace("et_rescale(s[0], ratio) + offset", "et_rescale(s[0], ratio) + offset + 1")
+    )
+    with pytest.raises(EquivalenceError, match="codes of output head are not the integer network's"):
+        to_c.prove(model, broken, model.random_inputs(3))
+
+
+def test_the_folder_is_named_as_c_allows(folder):
+    path, _ = folder
+    files = {file.name for file in path.iterdir()}
+    assert {"Inspection_2.c", "Inspection_2.h", "Inspection_2_selftest.c", "Makefile", "README.txt"} <= files
+    assert to_c.identifier("9-lives.x") == "net_9_lives"
+    assert to_c.identifier("ticket") == "ticket"
+
+
+def test_the_header_says_what_it_costs(folder):
+    path, model = folder
+    network = Network(model, pack(model), "x")
+    assert number(path, "MODEL_BYTES") == len(pack(model).packet)
+    assert number(path, "ARENA") == network.steps.arena
+    assert f'_DIGEST "{model.digest}"' in text(path, ".h")
+    out = integerise(model).tensors["head"]
+    assert f"_OUT_SCALE {out.scale!r}f" in text(path, ".h")
+    assert number(path, "OUT_ZERO") == out.zero_point
+
+
+def test_convolutions_run_in_bands_where_that_spares_memory(folder):
+    path, _ = folder
+    assert "2 bands of rows" in text(path, ".c")
+    whole = (16 + 8) * 28 * 28  # bytes of the two largest neighbouring tensors, without any padding
+    assert number(path, "ARENA") < 0.9 * whole
+
+
+def test_the_source_needs_nothing(folder):
+    path, _ = folder
+    source = text(path, ".c")
+    assert set(re.findall(r"#include\s+(\S+)", source)) == {'"Inspection_2.h"', "<string.h>", "<arm_mve.h>"}
+    for word in ("malloc", "float", "double", "printf"):
+        assert not re.search(rf"\b{word}\b", re.sub(r"/\*.*?\*/", "", source, flags=re.S))
+
+
+@pytest.mark.parametrize("flag", ["EXTERNAL_ARENA", "UPDATABLE", "NO_MODEL"])
+def test_every_way_to_build_it_is_clean(flag, folder):
+    path, _ = folder
+    name = c_run.network_name(path)
+    flags = [*c_run.FLAGS, "-pedantic", f"-D{name}_{flag}", "-fsyntax-only"]
+    subprocess.run([c_run.compiler(), *flags, str(path / f"{name}.c")], check=True)
+
+
+def test_a_form_that_there_is_not(tmp_path):
+    with pytest.raises(UsageError, match="form 'fast': take one of auto, seed, signs, lists, boot, dense"):
+        export(CASES["depthwise"].ticket(), "c", tmp_path / "net", form="fast")
+    assert not (tmp_path / "net").exists()
+
+
+def test_auto_is_for_a_core(tmp_path):
+    """With vectors, decoding is the largest share: lists are made once."""
+    model = compact(CASES["depthwise"].ticket())
+    to_c.export(model, tmp_path / "a", core="cortex-m55")
+    to_c.export(model, tmp_path / "b", core="cortex-m0")
+    assert "define ET_NEEDS_BOOT" in (tmp_path / "a" / "a.c").read_text()
+    assert "define ET_NEEDS_BOOT" not in (tmp_path / "b" / "b.c").read_text()
+
+
+def test_without_a_compiler_it_says_what_to_install(folder, monkeypatch):
+    path, model = folder
+    monkeypatch.setattr(c_run.shutil, "which", lambda _: None)
+    with pytest.raises(UnsupportedError, match="apt install gcc"):
+        to_c.prove(model, path, model.random_inputs(1))
+
+
+def test_what_is_not_such_a_folder(tmp_path):
+    with pytest.raises(Exception, match="not a folder that `edgeticket export --to c` wrote"):
+        c_run.network_name(tmp_path)
+
+
+def test_lists_of_a_density_fit_any_ticket_of_it():
+    """A firmware's scratch depends on the plan and the density, not on which weights a search kept."""
+    case = Case(chain((2, 9, 9), conv(8), conv(12), *TAIL), edges=3, density=0.3)
+    sizes = {Network(m, pack(m), "x").steps.arena for m in (compact(replace(case, seed=s).ticket()) for s in range(4))}
+    fixed = {s: compact(replace(case, seed=s, keep=1.0).ticket()) for s in range(4)}
+    assert len({Network(m, pack(m), "x").steps.arena for m in fixed.values()}) == 1
+    assert sizes
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(10))
+def test_a_network_of_trained_floats(seed, tmp_path):
+    """Float weights become int8 for each filter; nothing is masked."""
+    from edgeticket.model import Float
+
+    model = compact(random_networks.case(seed).ticket())
+    rng = np.random.default_rng(seed)
+    floats = {n: Float(rng.normal(size=w.values.shape).astype(np.float32)) for n, w in model.weights.items()}
+    export(replace(model, weights=floats), "c", tmp_path / "net")
