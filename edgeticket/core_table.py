@@ -1,3 +1,4 @@
-CODE: dict[str, tuple[float, ...]] = {}
-WORK: dict[str, tuple[float, ...]] = {}
-STACK: dict[str, tuple[int, ...]] = {}
+Table = dict[str, tuple[float, ...]]
+CODE: Table = {}
+WORK: Table = {}
+STACK: Table = {}

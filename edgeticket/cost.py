@@ -15,7 +15,7 @@ from edgeticket import plugins
 from edgeticket.bench import bench
 from edgeticket.budget import CORES, Budget, Cost, Verdict
 from edgeticket.compact import compact
-from edgeticket.core_table import CODE, STACK, WORK
+from edgeticket.core_table import CODE, STACK, WORK, Table
 from edgeticket.export import export
 from edgeticket.footprint import Footprint
 from edgeticket.model import Model
@@ -87,17 +87,24 @@ def boots(core: str) -> bool:
 
 def on_core(made: Footprint, core: str, cost: Cost) -> Cost:
     """`cost` with the work, flash and RAM of the C on `core`."""
-    i = CORES.index(core)
-    code = sum(count * CODE[what][i] for what, count in made.code.items() if what in CODE)
-    work = sum(count * WORK[what][i] for what, count in made.work.items() if what in WORK)
-    stack = max((STACK[what][i] for what in made.code if what in STACK), default=0)
+    code, stack, work = (_worth(*pair, core) for pair in ((made.code, CODE), (made.stack, STACK), (made.work, WORK)))
     return replace(
         cost,
         target=core,
-        instructions=round(work),
-        flash_bytes=made.model_bytes + made.table_bytes + round(code),
+        instructions=work,
+        flash_bytes=made.model_bytes + made.table_bytes + code,
         ram_bytes=made.ram_bytes + stack,
     )
+
+
+def estimated(model: Model, core: str) -> Cost:
+    """Of a network that has its weights. Raises UnsupportedError for what has no C form."""
+    return on_core(Footprint(model, pack(model), boots(core)), core, Cost(core, "estimated"))
+
+
+def _worth(counts: Mapping[str, float], table: Table, core: str) -> int:
+    i = CORES.index(core)
+    return round(sum(count * table[what][i] for what, count in counts.items() if what in table))
 
 
 def measure(ticket: Ticket, budget: Budget, *, threads: int = 1) -> tuple[Cost, ...]:
@@ -129,7 +136,7 @@ def measure(ticket: Ticket, budget: Budget, *, threads: int = 1) -> tuple[Cost, 
 
 def _on_board(ticket: Ticket, model: Model, core: str) -> Iterator[Cost]:
     """Estimated, then simulated where that can be done here."""
-    yield on_core(Footprint(model, pack(model), boots(core)), core, Cost(core, "estimated"))
+    yield estimated(model, core)
     if need := plugins.load("targets", core).missing():
         LOG.warning("%s: estimated and not simulated: %s", core, need)
         return

@@ -29,7 +29,7 @@ NUMBER = {"uint8_t": 1, "int8_t": 1, "uint16_t": 2, "int16_t": 2, "et_share": 2}
 _CONSTANTS = re.compile(r"static const (\w+) \w+(\[\])? = (.*);", re.DOTALL)
 _VARIABLES = re.compile(r"static (\w+) \w+\[(\d+)\];")
 
-Counts = Iterator[tuple[str, float]]
+Counts = Iterator[tuple[str, int]]
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class Footprint:
     @cached_property
     def work(self) -> Counter[str]:
         """How often an inference does what takes instructions."""
-        plan, found = self.model.plan, Counter(once=1.0)
+        plan, found = self.model.plan, Counter[str]({"once": 1})
         found["elements taken in"] += sum(prod(plan.shapes[name]) for name in plan.inputs)
         for record in self.wire.integer.layers:
             found["layers"] += 1
@@ -165,10 +165,10 @@ class Footprint:
         yield from self._decode(record)
         sides = self._sides(record)
         half = steps.half_tiles and last <= TILE // 2
-        yield f"adds {kind}", sides.sum() * (tiles - half)
-        yield f"half adds {kind}", sides.sum() * half
-        yield f"adds by 4 {kind}", sides.sum() * ceil(run / QUAD)
-        yield f"passes {kind}", tiles * np.ceil(sides / PASS).max(0).sum()
+        yield f"adds {kind}", int(sides.sum()) * (tiles - half)
+        yield f"half adds {kind}", int(sides.sum()) * half
+        yield f"adds by 4 {kind}", int(sides.sum()) * ceil(run / QUAD)
+        yield f"passes {kind}", tiles * int(np.ceil(sides / PASS).max(0).sum())
 
     @staticmethod
     def _slow(record: IntegerLayer) -> int:
@@ -183,7 +183,7 @@ class Footprint:
         yield "outputs", filters
         if record.layer.name in self._masked():
             yield from self._decode(record)
-            yield "single adds", self._sides(record).sum()
+            yield "single adds", int(self._sides(record).sum())
         else:
             yield "single products", filters * inputs
 
@@ -202,11 +202,11 @@ class Footprint:
         name = record.layer.name
         assert record.values is not None
         filters, *rest = self.model.plan.weight_shape(record.layer)
-        words, left = filters * ceil(prod(rest) / WORD), np.count_nonzero(record.values)
+        words, left = filters * ceil(prod(rest) / WORD), int(np.count_nonzero(record.values))
         count, seed = edges(self.model, name), self.wire.codings[name] == SEED
         yield "places", prod(rest)
         yield "mask words", words
-        yield "entries", self._sides(record).sum()
+        yield "entries", int(self._sides(record).sum())
         yield "sign words", words * count * seed
         if count > 1 or not seed:
             yield "sided", left

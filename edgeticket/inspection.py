@@ -11,6 +11,7 @@ from edgeticket.ops import WEIGHTED, Conv, Gather, Layer
 from edgeticket.packet import equivalents
 from edgeticket.plan import Plan
 from edgeticket.settings import Settings
+from edgeticket.stand_in import Chosen
 from edgeticket.text import columns
 
 _SAMPLE = 1 << 16  # mask bits per layer that the estimate of bytes is made on
@@ -50,8 +51,7 @@ def inspect(plan: Plan, settings: Settings) -> dict[str, Any]:
 
 def estimate(plan: Plan, settings: Settings) -> int:
     """Packed bytes of a ticket of the whole plan, about."""
-    chosen = settings.densities(plan), settings.edge_counts(plan), settings.learned(plan)
-    return PacketEstimate(plan, *chosen, settings.signs == "learned")(plan)
+    return PacketEstimate(plan, Chosen.by(settings, plan))(plan)
 
 
 def _group(plan: Plan, name: str, group: Group) -> dict[str, Any]:

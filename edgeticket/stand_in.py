@@ -13,7 +13,7 @@ from edgeticket.model import Int8, Model, Signs, Weights
 from edgeticket.ops import WEIGHTED, Flatten, Linear, PRelu
 from edgeticket.plan import Plan
 from edgeticket.rounding import round_parameters
-from edgeticket.settings import rounded
+from edgeticket.settings import Settings, rounded
 from edgeticket.ticket import Input, Quant
 from edgeticket.wire import Wire, numbers, pack
 from edgeticket.wire_plan import HEADER, INT8, SEED, SIGNS, firmware
@@ -37,6 +37,14 @@ class Chosen:
     signed: bool = False
     in_order: bool = True
     inputs: Mapping[str, Input] = field(default_factory=dict)
+
+    @staticmethod
+    def by(
+        settings: Settings, plan: Plan, inputs: Mapping[str, Input] | None = None, in_order: bool = True
+    ) -> "Chosen":
+        """What `settings` say of a network of the widths of `plan`."""
+        densities, edges, learned = settings.densities(plan), settings.edge_counts(plan), settings.learned(plan)
+        return Chosen(densities, edges, learned, settings.signs == "learned", in_order, inputs or {})
 
     def kept(self, plan: Plan) -> dict[str, int]:
         """Edges that all filters of each masked layer keep together, as weights.MaskedWeight.k has it per filter."""

@@ -19,12 +19,12 @@ from typing import Any
 
 from edgeticket import __version__
 from edgeticket.auto import effort, wanted
-from edgeticket.budget import Budget, Verdict
+from edgeticket.budget import Budget, Cost, Verdict
 from edgeticket.compact import compact
-from edgeticket.cost import estimate
+from edgeticket.cost import estimated
 from edgeticket.data import Data
 from edgeticket.describe import describe
-from edgeticket.errors import BudgetError, PluginError, UsageError
+from edgeticket.errors import BudgetError, PluginError, UnsupportedError, UsageError
 from edgeticket.files import write_atomic
 from edgeticket.find import find
 from edgeticket.found import Found
@@ -172,14 +172,10 @@ def _row(
 def _figures(found: Found, latency: Latency | None) -> dict[str, Any]:
     told, model, result = describe(found.ticket), compact(found.ticket), found.results[0]
     narrow = model.plan
-    masked = {row["name"]: row for row in told["layers"] if row["kind"] != "int8"}
-    core = estimate(
-        narrow,
-        {name: row["density"] for name, row in masked.items()},
-        {name: row["edges"] for name, row in masked.items()},
-        frozenset(found.ticket.learned),
-        CORE,
-    )
+    try:
+        core = estimated(model, CORE)
+    except UnsupportedError:  # it has no C form
+        core = Cost(CORE, "none")
     if latency:
         latency.fill([narrow])
     return {

@@ -43,8 +43,9 @@ def data_for(old: Ticket, data: Data) -> Data:
     """`data` under the old ticket's maps of sensor and targets. Raises DataError where they do not fit its network."""
     check_data(compact(old), data)
     (sensor,) = old.inputs.values()
-    targets = {"target_offset": old.target.offset, "target_step": old.target.step} if old.target else {}
-    return replace(data, input=sensor, **targets)
+    if old.target:
+        data = replace(data, target_offset=old.target.offset, target_step=old.target.step)
+    return replace(data, input=sensor)
 
 
 def ranges(old: Mapping[str, Quant], new: Mapping[str, Quant]) -> dict[str, Quant]:

@@ -1,7 +1,7 @@
 """The difference of two packets: what a device needs to make the second from the first (docs/packet.md, NAME_patch).
 
-`ETD1`, CRC-32 of the base without its last four bytes, length of the result, CRC-32 of it without its last four bytes; then, as
-LEB128, numbers of bytes to copy from the base, to skip there and to put in, with these after them, until the result is whole.
+`ETD1`, the checksum of the base, length and checksum of the result (each its last four bytes); then, as LEB128, numbers of bytes
+to copy from the base, to skip there and to put in, with these after them, until the result is whole.
 """
 
 import zlib
@@ -45,7 +45,7 @@ def patch(base: bytes, difference: bytes) -> bytes:
         start, at = start + copy + skip, at + put
     if length < CHECKSUM or at < len(difference):
         raise PacketError(MALFORMED, f"{len(difference) - at} bytes are left over")
-    if _crc(bytes(made)) != difference[12:16]:
+    if not _crc(bytes(made)) == made[-CHECKSUM:] == difference[12:16]:
         raise PacketError(DAMAGED, "the result's checksum is wrong")
     return bytes(made)
 

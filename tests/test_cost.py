@@ -37,8 +37,7 @@ EVERY = [
 
 
 def chosen(plan: Plan, settings: Settings) -> Chosen:
-    signed = settings.signs == "learned"
-    return Chosen(settings.densities(plan), settings.edge_counts(plan), settings.learned(plan), signed)
+    return Chosen.by(settings, plan)
 
 
 def estimator(plan: Plan, settings: Settings, budget: str, **given) -> Estimator:
@@ -49,10 +48,8 @@ def drawn(plan: Plan, own: Chosen, share: int = 1) -> Footprint:
     """A random network under the same choices, with ranges as a stand-in has them."""
     model = random_model(plan, own, share)
     quant = dict.fromkeys(model.plan.shapes, Quant(1.0, 0))
-    scale = {name: np.full_like(values, 2.0**-6) for name, values in model.scale.items()}
-    bias = {name: np.zeros_like(values) for name, values in model.bias.items()}
-    inputs = Outlines(plan, own)(model.plan).model.inputs
-    model = replace(model, inputs=inputs, quant=quant, scale=scale, bias=bias)
+    like = Outlines(plan, own)(model.plan).model
+    model = replace(model, inputs=like.inputs, quant=quant, scale=like.scale, bias=like.bias)
     return Footprint(model, pack(model))
 
 
@@ -81,7 +78,7 @@ def test_a_stand_in_has_the_footprint_of_a_network(settings: Settings, boot: boo
 
 
 def test_a_narrower_stand_in_counts_the_maps_of_what_is_left() -> None:
-    settings = Settings(density=0.3, edges=1, learn="none")
+    settings = Settings(density=0.5, edges=1, learn="none")
     own = chosen(CONV, settings)
     real = drawn(CONV, own, share=2)
     guess = Outlines(CONV, own)(real.model.plan)
@@ -101,7 +98,7 @@ def test_what_a_footprint_counts_by_hand() -> None:
     assert made.work["entries"] == 3 * 5
     assert made.work["mask words"] == made.work["sign words"] == 3
     assert made.work["adds u8"] + made.work["half adds u8"] == 3 * 5 * tiles
-    assert made.work["codes"] == prod(plan.shapes["conv1"]) + prod(plan.shapes["conv2"])
+    assert made.work["codes"] + made.work["slow codes"] == prod(plan.shapes["conv1"]) + prod(plan.shapes["conv2"])
     assert made.work["weights"] == 2 * 9
     assert made.work["single products"] == 3 * 2
     assert made.work["layers"] == 4

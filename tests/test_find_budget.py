@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny_c
 from click.testing import CliRunner
 
 torch = pytest.importorskip("torch")
@@ -89,8 +90,8 @@ def test_latency_is_estimated_while_searching_and_measured_afterwards(digits: Da
 
 
 def test_what_no_one_measured_is_never_called_met(digits: Data) -> None:
-    found = find(network_plan("conv:8,8", digits), digits, replace(QUICK, epochs=1, density=0.5), budget=Budget.parse(
-        "instructions=50M@cortex-m4,ram=100K"), control=False)  # fmt: skip
+    found = find(network_plan("conv:8,8", digits), digits, replace(QUICK, epochs=1, density=0.5), budget=Budget.parse("ram=100K"),
+        control=False)  # fmt: skip
     assert all(verdict.how == "estimated" and not verdict.over for verdict in found.verdicts)
     with pytest.raises(BudgetError, match=r"estimated.*not shown to be met"):
         found.require_budget()
@@ -109,14 +110,34 @@ def test_the_command_writes_what_it_found_and_exits_3(tmp_path: Path) -> None:
         "-o",
         str(tmp_path / "a.ticket"),
     ]
-    done = CliRunner().invoke(main, [*words, "--budget", "instructions=50M@cortex-m4", "--density", "0.5"])
+    done = CliRunner().invoke(main, [*words, "--budget", "ram=100K", "--density", "0.5"])
     assert done.exit_code == 3, done.output
     assert "estimated" in done.output
-    assert read_ticket(tmp_path / "a.ticket").provenance["budget"] == "instructions=50M@cortex-m4"
+    assert read_ticket(tmp_path / "a.ticket").provenance["budget"] == "ram=100K"
     done = CliRunner().invoke(main, [*words, "--overwrite", "--budget", "macs=10"])
     assert done.exit_code == 3
     assert "cannot be met" in done.output
     assert "budget" in read_ticket(tmp_path / "a.ticket").provenance  # the old one is still there
+
+
+@pytest.mark.slow
+def test_a_budget_of_a_core_is_met_on_an_emulated_board(tmp_path: Path) -> None:
+    tiny_c.need("make", "cc", "arm-none-eabi-gcc", "qemu-system-arm")
+    path = tmp_path / "a.ticket"
+    words = ["find", "-d", "digits", "-m", "conv:32,64,64", "--epochs", "3", "--no-control", "--density", "0.25"]
+    words += ["--edges", "1", "-o", str(path), "--format", "json"]
+    done = CliRunner().invoke(main, [*words, "--budget", "flash=8K@cortex-m0,ram=16K@cortex-m0"])
+    assert done.exit_code == 0, done.stderr
+    flash, ram = json.loads(done.stdout)["budget"]
+    assert (flash["how"], ram["how"], flash["met"], ram["met"]) == ("simulated", "simulated", True, True)
+    assert 0.9 * 8192 < flash["value"] <= 8192  # as wide as it may be
+    assert flash["expected"] == pytest.approx(flash["value"], rel=0.03)
+    assert ram["expected"] == pytest.approx(ram["value"], rel=0.01)
+    assert max(read_ticket(path).narrow.widths().values()) < 64
+    for budget, more in (("flash=1K@cortex-m0", "cannot be met"), ("instructions=100@cortex-m55", "cannot be met")):
+        done = CliRunner().invoke(main, [*words, "--overwrite", "--budget", budget])
+        assert done.exit_code == 3
+        assert more in done.output
 
 
 def test_contradictions_are_usage_errors(digits: Data) -> None:

@@ -1,18 +1,21 @@
 """The C reader of a packet: one verdict with the Python reader, and nothing that it accepts does harm, whoever made it."""
 
 import subprocess
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Sequence
 from functools import cache
 from math import prod
 from pathlib import Path
 
 import numpy as np
 import pytest
-from cases import CASES
+from cases import CASES, Case, graph
 from tiny_c import need
 
 from edgeticket.compact import compact
+from edgeticket.ops import Activation, Add, Flatten, Linear, Mul, conv
 from edgeticket.wire import Wire, pack, sealed
+from edgeticket.wire_delta import delta, patch
 from edgeticket.wire_plan import HEADER, held
 from edgeticket.wire_reader import CHECKSUM, PacketError, read
 from exporters.c_network import Network
@@ -20,26 +23,43 @@ from exporters.c_text import array, number_type
 
 BUILD = ["cc", "-std=c99", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-fsanitize=address,undefined"]
 BUILD += ["-fno-sanitize-recover=all", "-Dnet_UPDATABLE"]
+LEAKY = conv(4, dims=1, activation="leaky_relu")
+SMALL = graph(
+    (1, 4),
+    ("a", LEAKY, "x"),
+    ("b", conv(4, dims=1), "a"),
+    ("s", Add(), "a b"),
+    ("f", Flatten(), "s"),
+    ("l", Linear(2), "f"),
+)
+PRODUCT = graph((2, 3, 3), ("q", Activation("none"), "x"), ("m", Mul(), "x q x"), ("c", conv(3), "m"))
 PLANS = {
-    "conv with 3 edges": ("plain, 3 edges", "seed"),
-    "signs alone": ("plain, signs alone", "seed"),
-    "3 edges, learned signs": ("plain, 3 edges and flips", "seed"),
-    "stored signs": ("residual, 3 edges", "signs"),
-    "Add": ("residual, 3 edges", "seed"),
-    "few channels": ("slices, shuffle and grouped, few left", "seed"),
-    "Rice": ("plain, one weight a filter", "seed"),
-    "Linear": ("linear wider than a sign word", "seed"),
-    "flat ids": ("flatten then two linear", "seed"),
-    "ConvTranspose": ("transposed, 1-D", "seed"),
-    "U-net": ("u-net", "seed"),
-    "int16": ("plain, int16 sensor", "seed"),
-    "curves": ("fused silu", "seed"),
-    "leak": ("own leaky_relu:0.2", "seed"),
-    "norms": ("norm alone", "signs"),
-    "PRelu": ("prelu", "seed"),
-    "products": ("attention by broadcast", "seed"),
-    "average pool": ("average pool", "seed"),
-    "int8": ("u-net", "dense"),
+    "small": (Case(SMALL, edges=2, keep=0.7), "seed"),
+    "product of sensors": (Case(PRODUCT, keep=1, learned=False), "seed"),
+    **{
+        what: (CASES[case], form)
+        for what, case, form in (
+            ("conv with 3 edges", "plain, 3 edges", "seed"),
+            ("signs alone", "plain, signs alone", "seed"),
+            ("3 edges, learned signs", "plain, 3 edges and flips", "seed"),
+            ("stored signs", "residual, 3 edges", "signs"),
+            ("Add", "residual, 3 edges", "seed"),
+            ("few channels", "slices, shuffle and grouped, few left", "seed"),
+            ("Rice", "plain, one weight a filter", "seed"),
+            ("Linear", "linear wider than a sign word", "seed"),
+            ("flat ids", "flatten then two linear", "seed"),
+            ("ConvTranspose", "transposed, 1-D", "seed"),
+            ("U-net", "u-net", "seed"),
+            ("int16", "plain, int16 sensor", "seed"),
+            ("curves", "fused silu", "seed"),
+            ("leak", "own leaky_relu:0.2", "seed"),
+            ("norms", "norm alone", "signs"),
+            ("PRelu", "prelu", "seed"),
+            ("products", "attention by broadcast", "seed"),
+            ("average pool", "average pool", "seed"),
+            ("int8", "u-net", "dense"),
+        )
+    },
 }
 
 # Mutants are where the allocator ends: a byte too far is seen. Inputs are at their ends in turn, for the largest sums.
@@ -139,7 +159,21 @@ static int verdicts(void) {
   }
   return 0;
 }
+/* Differences from the packet on stdin, each after its size and the room for the result: verdict, and checksum of the result. */
+static int patches(void) {
+  uint8_t sizes[8];
+  while (fread(sizes, 8, 1, stdin) == 1) {
+    uint32_t n = (uint32_t)et_i32(sizes), room = (uint32_t)et_i32(sizes + 4);
+    uint8_t *given = malloc(n + !n), *made = malloc(room + !room);
+    if (!given || !made || fread(given, 1, n, stdin) != n) exit(9);
+    int wrong = net_patch(packet, sizeof packet, given, n, made, room);
+    printf("%d %u\\n", wrong, wrong ? 0 : et_crc(made, (uint32_t)et_i32(given + 8)));
+    free(given), free(made);
+  }
+  return 0;
+}
 int main(int count, char **words) {
+  if (count == 4) return patches();
   if (count == 3) return state = strtoull(words[1], 0, 10), fuzz((uint32_t)strtoul(words[2], 0, 10));
   return count == 2 ? damage() : verdicts();
 }
@@ -147,15 +181,18 @@ int main(int count, char **words) {
 
 
 @cache
-def packed(case: str, form: str) -> tuple[Wire, Network]:
-    model = compact(CASES[case].ticket())
+def packed(plan: str) -> tuple[Wire, Network]:
+    case, form = PLANS[plan]
+    model = compact(case.ticket())
     wire = pack(model, form)
     return wire, Network(model, wire, "net")
 
 
-def build(folder: Path, wire: Wire, network: Network) -> Path:
-    """A program that holds the network, its packet and what treats it badly."""
+def build(folder: Path, plan: str, old: str = "", new: str = "", flags: Sequence[str] = BUILD) -> Path:
+    """A program that holds the network, its packet and what treats it badly. `old` text of the network becomes `new`."""
     need("cc")
+    wire, network = packed(plan)
+    assert old in network.source()
     integer, steps = wire.integer, network.steps
     inputs = [(steps.raw_type(name), prod(shape)) for name, shape in integer.plan.inputs.items()]
     outputs = [
@@ -173,10 +210,14 @@ def build(folder: Path, wire: Wire, network: Network) -> Path:
     for word, part in parts.items():
         text = text.replace(word, part)
     folder.mkdir(exist_ok=True)
-    for file, content in {"net.h": network.header(), "net.c": network.source(), "bad.c": text}.items():
+    for file, content in {
+        "net.h": network.header(),
+        "net.c": network.source().replace(old, new),
+        "bad.c": text,
+    }.items():
         (folder / file).write_text(content)
     built = subprocess.run(
-        [*BUILD, str(folder / "bad.c"), "-o", str(folder / "bad")], capture_output=True, text=True, check=False
+        [*flags, str(folder / "bad.c"), "-o", str(folder / "bad")], capture_output=True, text=True, check=False
     )
     assert built.returncode == 0, built.stderr[-2000:]
     return folder / "bad"
@@ -190,15 +231,32 @@ def run(program: Path, *words: str, given: bytes = b"") -> list[int]:
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory) -> Path:
-    return build(tmp_path_factory.mktemp("load"), *packed(*PLANS["conv with 3 edges"]))
+    return build(tmp_path_factory.mktemp("load"), "small", flags=[*BUILD, "-O0"])
 
 
 def test_no_flip_of_a_bit_and_no_cut_is_accepted(program):
     assert run(program, "damage") == [0]
 
 
+def whole(content: bytes) -> bytes:
+    """With the length and checksum that it should have."""
+    return sealed(content[:4] + (len(content) + CHECKSUM).to_bytes(4, "little") + content[8:])
+
+
+def changes(packet: bytes, values: bytes) -> Iterator[bytes]:
+    """Every byte behind the header becomes others; bytes are missing at the end, or too many."""
+    content = packet[:-CHECKSUM]
+    for at in range(HEADER, len(content)):
+        for value in {0, content[at] ^ 1, content[at] + 1 & 255, *values} - {content[at]}:
+            yield whole(content[:at] + bytes([value]) + content[at + 1 :])
+    for cut in range(1, min(64, len(content) - HEADER)):
+        yield whole(content[:-cut])
+        yield whole(content[:-cut] + b"\0")
+    yield whole(content + b"\0")
+
+
 def mutants(packet: bytes, count: int, seed: int = 3) -> Iterator[bytes]:
-    """Changed in one to three places, most with the frame made good again."""
+    """Changed in one to three places."""
     rng = np.random.default_rng(seed)
     for _ in range(count):
         made = bytearray(packet[:-CHECKSUM])
@@ -215,8 +273,15 @@ def mutants(packet: bytes, count: int, seed: int = 3) -> Iterator[bytes]:
                 made[at:at] = rng.integers(0, 256, width, np.uint8).tobytes()
             elif len(made) - width > HEADER:
                 del made[at : at + width]
-        made[4:8] = (len(made) + CHECKSUM).to_bytes(4, "little")
-        yield sealed(bytes(made)) if rng.integers(20) else bytes(made) + bytes(CHECKSUM)
+        yield whole(bytes(made)) if rng.integers(20) else bytes(made) + bytes(CHECKSUM)
+
+
+@cache
+def corpus(plan: str, count: int, values: bytes = b"\x01\x7f\x80\xff") -> tuple[list[bytes], list[int]]:
+    """Packets good and bad, and what the Python reader says to each."""
+    wire, _ = packed(plan)
+    given = [wire.packet, *changes(wire.packet, values), *mutants(wire.packet, count)]
+    return given, [verdict(packet, wire) for packet in given]
 
 
 def verdict(packet: bytes, wire: Wire) -> int:
@@ -227,18 +292,19 @@ def verdict(packet: bytes, wire: Wire) -> int:
     return 0
 
 
-def disagreements(program: Path, wire: Wire, count: int) -> tuple[list[tuple[int, int, int]], set[int]]:
-    given = [wire.packet, *mutants(wire.packet, count)]
-    theirs = run(program, given=b"".join(len(p).to_bytes(4, "little") + p for p in given))
-    ours = [verdict(p, wire) for p in given]
+def disagreements(program: Path, *which) -> list[tuple[int, int, int]]:
+    """Number of the packet, verdicts of Python and C."""
+    given, ours = corpus(*which)
+    theirs = run(program, given=b"".join(len(packet).to_bytes(4, "little") + packet for packet in given))
     assert ours[0] == 0
-    return [(i, a, b) for i, (a, b) in enumerate(zip(ours, theirs, strict=True)) if a != b], set(ours)
+    assert {0, 4} <= set(ours)
+    return [(i, a, b) for i, (a, b) in enumerate(zip(ours, theirs, strict=True)) if a != b]
 
 
 def test_both_readers_give_one_verdict(program):
-    different, seen = disagreements(program, packed(*PLANS["conv with 3 edges"])[0], 400)
-    assert different == []
-    assert seen == {0, 2, 4}
+    which = "small", 100, b"\xff"
+    assert disagreements(program, *which) == []
+    assert set(corpus(*which)[1]) == {0, 1, 2, 4}
 
 
 def test_mutants_do_no_harm(program):
@@ -247,23 +313,102 @@ def test_mutants_do_no_harm(program):
     assert refused[-1] > 50
 
 
+def outcome(base: bytes, difference: bytes) -> tuple[int, int]:
+    try:
+        return 0, zlib.crc32(patch(base, difference))
+    except PacketError as error:
+        return error.code, 0
+
+
+def test_differences_on_the_device(program):
+    wire, rng = packed("small")[0], np.random.default_rng(2)
+    deltas = [delta(wire.packet, packet) for packet in mutants(wire.packet, 60)]
+    for good in deltas[:40]:
+        bad = bytearray(good)
+        bad[int(rng.integers(len(bad)))] ^= 1 << int(rng.integers(8))
+        deltas += [bytes(bad), good[: int(rng.integers(len(good)))], good + b"\0"]
+    rooms = [int.from_bytes(one[8:12], "little") if len(one) > 12 else 0 for one in deltas]
+    rooms = [room if room < 1 << 16 else 0 for room in rooms]
+    sizes = (
+        len(one).to_bytes(4, "little") + room.to_bytes(4, "little") for one, room in zip(deltas, rooms, strict=True)
+    )
+    made = run(program, "a", "b", "c", given=b"".join(size + one for size, one in zip(sizes, deltas, strict=True)))
+    ours = [outcome(wire.packet, one) for one in deltas]
+    theirs = list(zip(made[::2], made[1::2], strict=True))
+    assert [b if b[0] == 5 else a for a, b in zip(ours, theirs, strict=True)] == theirs
+    assert {0, 1, 2, 3, 4, 5} <= set(made[::2])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("plan", PLANS)
 def test_mutants_of_every_plan_do_no_harm(plan, tmp_path):
-    wire, network = packed(*PLANS[plan])
-    program = build(tmp_path, wire, network)
+    program = build(tmp_path, plan)
     accepted, *refused = run(program, "7", str(-(-5_000 // len(PLANS))))
     assert accepted > 0
     assert refused[-1] > 0
-    assert disagreements(program, wire, 100)[0] == []
+    assert disagreements(program, plan, 100) == []
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("plan", PLANS)
 def test_many_mutants_do_no_harm(plan, tmp_path):
-    wire, network = packed(*PLANS[plan])
-    program = build(tmp_path, wire, network)
+    program = build(tmp_path, plan)
     accepted, *refused = run(program, "11", str(-(-200_000 // len(PLANS))))
     assert accepted > 0
     assert refused[-1] > 0
-    assert disagreements(program, wire, 2_000)[0] == []
+    assert disagreements(program, plan, 2_000) == []
+
+
+# A check of load.h, and a plan on which its absence shows: without it there are other verdicts, or harm.
+CHECKS = {
+    "k > r->end || count > (uint32_t)(r->end - k)": "small",
+    "return ratio[2] - 1u < 46;": "small",
+    "factor > 32768 || factor * et_reach(r, s, zeros, i) >= ET_SUMS_END - sum": "small",
+    "!et_shift_good(factors + 4u * s->rows - 2)": "small",
+    "product > (ET_SUMS_END - 1) / reach": "product of sensors",
+    "(form & ET_COUNTS && row[counts] > 1)": "norms",
+    "form & ET_BELOW && !et_shift_good(row + ratio + 3)": "PRelu",
+    "k[0] > 1": "small",
+    "grids[7] - 1u > 30": "small",
+    "!grids[8 + f]": "small",
+    "!et_shift_good(row + 4)": "small",
+    "size - 1 == (places + 7) / 8": "small",
+    "map[size - 1] >> (places & 7u)": "small",
+    "rice >= 24": "Rice",
+    "bits - at < 1 + rice": "Rice",
+    "high > (left - 1) >> rice": "Rice",
+    "gap >= left": "Rice",
+    "map[at >> 3] >> (at & 7u)": "Rice",
+    "each > most": "small",
+    "count % each": "flat ids",
+    "!ids[size - 1]": "small",
+    "found == count / each": "small",
+    "weights[0] != s->coding": "small",
+    "weights[1] != s->edges": "small",
+    "m->value_bit >= value_bits": "3 edges, learned signs",
+    "*int8++ != ET_INT8": "small",
+    "sums > ET_LIST": "signs alone",
+    "size_of_bias >= end": "U-net",
+    "sums > (end - 1 - size_of_bias) / reach": "U-net",
+    "(uint32_t)(values_end - m.values) == (m.value_bit + 7) / 8": "small",
+    "values_end[-1] >> (m.value_bit & 7u)": "small",
+    "head[1] > head[2]": "small",
+    "head[3] > (s->form == ET_FILTERS)": "small",
+    "s->head > 4 && !et_shift_good(head + 4)": "small",
+    "head[3] ? 1u << 23 : ET_SUMS_END": "U-net",
+    "r.k == r.end": "small",
+}
+NEUTRAL = {"return ratio[2] - 1u < 46;": "return 1;", "head[3] ? 1u << 23 : ET_SUMS_END": "ET_SUMS_END"}
+TRUE = ("size - 1 ==", "found ==", "(uint32_t)(values_end", "r.k ==")  # what must hold; all others must not
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("check", CHECKS)
+def test_every_check_is_needed(check, tmp_path):
+    without = NEUTRAL.get(check, "1" if check.startswith(TRUE) else "0")
+    program = build(tmp_path, CHECKS[check], check, without, [flag for flag in BUILD if not flag.startswith("-W")])
+    try:
+        seen = disagreements(program, CHECKS[check], 300)
+    except AssertionError as harm:
+        seen = [harm]
+    assert seen

@@ -20,6 +20,7 @@ from edgeticket.ops import Add, GlobalAveragePool, Linear, conv
 from edgeticket.plan import Kept, Plan
 from edgeticket.search._shrink import _Allocation, lowest, schedule, widths_for
 from edgeticket.settings import Settings
+from edgeticket.stand_in import Chosen, Outlines
 
 RESNET8 = resnet8.plan(16, 32, 64, input=(1, 28, 28), classes=10)
 ODD = chain((1, 6, 6), conv(20), conv(27), conv(10), GlobalAveragePool(), Linear(4))
@@ -38,8 +39,9 @@ def net_of(plan: Plan) -> MaskedNet:
 
 def estimator(plan: Plan, budget: Budget) -> Estimator:
     every = dict.fromkeys(plan.weights(), 1)
-    given = dict.fromkeys(every, 0.5), every, frozenset[str]()
-    return Estimator(budget, *given, PacketEstimate(plan, *given) if budget.has("packet_bytes") else None)
+    given = Chosen(dict.fromkeys(every, 0.5), every)
+    outlines = Outlines(plan, given) if set(budget.targets) - {"", "cpu"} else None
+    return Estimator(budget, given, outlines, PacketEstimate(plan, given) if budget.has("packet_bytes") else None)
 
 
 def toy(cost: Callable[[Mapping[str, int]], float], limit: float) -> Callable[[Plan], tuple[Verdict, ...]]:

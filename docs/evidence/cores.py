@@ -158,8 +158,7 @@ def plan(name: str, widths: tuple[int, ...], shape: tuple[int, ...]) -> Plan:
 
 def chosen(plan: Plan, settings: Settings) -> Chosen:
     inputs = {name: Input("uint8", (30.0,) * shape[0], (1 / 128,) * shape[0]) for name, shape in plan.inputs.items()}
-    signed = settings.signs == "learned"
-    return Chosen(settings.densities(plan), settings.edge_counts(plan), settings.learned(plan), signed, True, inputs)
+    return Chosen.by(settings, plan, inputs)
 
 
 def drawn(wide: Plan, own: Chosen, share: int) -> Model:

@@ -26,7 +26,18 @@ static const uint8_t *et_linear_SUFFIX(const et_conv *g, uint8_t *arena, et_offs
       acc -= zero * ((int32_t)terms.plus - (int32_t)terms.minus);
     } else
 #endif
-      for (uint32_t i = 0; i < g->fan.inputs; i++) acc += *dense++ * (in[i] - zero);
+    {
+      const int8_t *w = dense, *end = w + g->fan.inputs;
+      for (const ELEMENT *x = in; w < end; x += 4, w += 4) {
+        if (end - w < 4) {
+          for (; w < end; x++) acc += *w++ * *x;
+          break;
+        }
+        acc += w[0] * x[0] + w[1] * x[1] + w[2] * x[2] + w[3] * x[3];
+      }
+      for (w = end; zero && w > dense;) acc -= zero * *--w;
+      dense = end;
+    }
     arena[g->out + f] = et_code(g->activation, head, et_scale(acc, row + 4));
   }
   return weights;

@@ -23,5 +23,5 @@ static int et_patch(const uint8_t *base, uint32_t base_size, const uint8_t *delt
     made += part[2], from += part[1], k += part[2];
   }
   if (k != end) return 4;
-  return et_crc(out, length - 4) == (uint32_t)et_i32(delta + 12) ? 0 : 2;
+  return et_crc(out, length - 4) == (uint32_t)et_i32(delta + 12) && et_same(out + length - 4, delta + 12, 4) ? 0 : 2;
 }
