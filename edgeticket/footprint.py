@@ -210,6 +210,7 @@ class Footprint:
         yield "sign words", words * count * seed
         if count > 1 or not seed:
             yield "sided", left
+            yield "further", int(self._sides(record).sum()) - left
             yield "edges of sided", left * count * seed
         if "RICE" in self.wire.features:
             yield "gaps", left

@@ -11,6 +11,8 @@ import numpy as np
 from edgeticket.ops import Conv, Layer
 from edgeticket.wire_plan import INT8
 from exporters.c_layout import Layout, image, packed
+from exporters.c_lists import stored
+from exporters.c_place import placed
 from exporters.c_text import array
 
 if TYPE_CHECKING:
@@ -84,13 +86,13 @@ def _source(steps: Steps, index: int, layer: Layer) -> str:
     wanted, own, place = steps.wanted(layer), steps.layouts[steps.roots[name]], steps.use(name)
     if own == wanted or (own.dense and wanted.dense):
         return place
-    made = steps.make(f"{layer.name} packed", wanted.size * steps.bytes(name))
-    suffix = steps.suffix(name)
-    raw = "uint8" if suffix == "u8" else "int16"
+    key = ("packed", layer.name)
+    made = steps.make(key, wanted.size * steps.bytes(name))
+    raw = "uint8" if steps.suffix(name) == "u8" else "int16"
     pointer = f"(const {raw}_t *)(const void *)(arena + {place})"
-    text = steps.placed(str(index), wanted, pointer, made, raw, suffix, "k[0]" if suffix == "u8" else "0", "0")
+    text = placed(steps, str(index), wanted, (pointer, raw), made, steps.suffix(name))
     steps.call(text, f"{layer.name}: padding")
-    return steps.use(f"{layer.name} packed")
+    return steps.use(key)
 
 
 def _run(
@@ -116,7 +118,7 @@ def _run(
         f"{{{inputs}, {prod(kernel)}, {wanted.plane}, {taps}}}, {source}{f' + {moved}' * bool(moved)}, {out}",
         f"{inputs * wanted.plane}, {target.plane}, {out}, {filled}",
         f"{filters}, {filters // layer.op.groups}, {steps.wide_index(layer)}, {target.shape[2]}, {part.count}, {wanted.pitch}",
-        f"{{{{{a}, {b}}}, {{{c}, {d}}}}}, {row}, {column}, &ET_ACT_l{index}{steps.stored(index, layer, _places(inputs, wanted))}",
+        f"{{{{{a}, {b}}}, {{{c}, {d}}}}}, {row}, {column}, &ET_ACT_l{index}{stored(steps, index, layer, _places(inputs, wanted))}",
     ]
     masked = steps.wire.codings[layer.name] != INT8
     sums = ["sums.h"] * (suffix == "u8") + [f"sums_plain.h:{suffix}"]

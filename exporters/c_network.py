@@ -59,7 +59,7 @@ class Network:
         if steps.booted:
             lines += ["  static uint8_t booted;", "  if (!booted) {"]
             lines += [*(f"    {steps.text(call)}" for call in steps.booted), "    booted = 1;", "  }"]
-        lines += [f"  {steps.text(call.text)} /* {call.remark.replace('*/', '')} */" for call in steps.calls]
+        lines += [f"  {steps.text(call.text)} /* {call.remark} */" for call in steps.calls]
         return "\n".join([*lines, "  (void)k;", "  return 0;", "}", ""])
 
     def settings(self) -> Iterator[str]:

@@ -9,20 +9,24 @@ from math import prod
 import numpy as np
 
 from edgeticket.arena import Buffer, allocate
+from edgeticket.errors import UnsupportedError
 from edgeticket.integer_layer import Codes, IntegerLayer
 from edgeticket.model import Model
 from edgeticket.ops import Conv, Flatten, Layer, Linear, Reshape
 from edgeticket.wire import Wire, numbers
 from edgeticket.wire_plan import INT8, LISTS, SEED, held
-from exporters import c_conv
+from exporters import c_conv, c_place
 from exporters.c_layout import Layout, dense, image, packed
+from exporters.c_lists import stored
 from exporters.c_operations import operation
-from exporters.c_text import array, number_type
+from exporters.c_text import number_type
 
+MOST = 0xFFFF
 BANDED_ROWS = 4  # of a band, at least
 TILE = 16  # positions, as in exporters/c/tile.h
 SLACK = 32  # bytes behind the arena that the last positions of a run may read
 Alias = Flatten | Reshape  # the same bytes
+Key = str | tuple[str, str | int]
 ELEMENTS = {"u8": "uint8_t", "i16": "int16_t"}
 
 
@@ -50,7 +54,7 @@ class Steps:
         self.tables: list[str] = []
         self.defines: set[str] = set()
         self._buffers: list[Buffer] = []
-        self._numbers: dict[str, int] = {}  # tensor -> buffer
+        self._numbers: dict[Key, int] = {}  # tensor, or what else -> buffer
         self.booted: list[str] = []  # calls that decode lists into RAM
         self._walk()
         self.places, total = allocate(self._buffers)
@@ -62,9 +66,9 @@ class Steps:
 
     def signature(self, name: str) -> str:
         """What a caller gives and gets."""
-        given = [f"const {self.raw_type(n)} {self._port('in', n)}[{prod(s)}]" for n, s in self.plan.inputs.items()]
+        given = [f"const {self.raw_type(n)} {self.port('in', n)}[{prod(s)}]" for n, s in self.plan.inputs.items()]
         made = [
-            f"{number_type(self.held[n].dtype)} {self._port('out', n)}[{prod(self.plan.shapes[n])}]"
+            f"{number_type(self.held[n].dtype)} {self.port('out', n)}[{prod(self.plan.shapes[n])}]"
             for n in self.plan.outputs
         ]
         return f"int {name}_predict({', '.join([*given, *made])})"
@@ -73,7 +77,7 @@ class Steps:
         """Of an input: the sensor's own type, where its values are read exactly, else that of codes."""
         return f"{self.model.inputs[name].dtype}_t" if name in self.wire.integer.exact else "uint8_t"
 
-    def _port(self, word: str, name: str) -> str:
+    def port(self, word: str, name: str) -> str:
         names = list(self.plan.inputs) if word == "in" else list(self.plan.outputs)
         return word if len(names) == 1 else f"{word}{names.index(name)}"
 
@@ -123,15 +127,15 @@ class Steps:
 
     # buffers
 
-    def make(self, name: str, size: int) -> str:
+    def make(self, name: Key, size: int) -> str:
         """A buffer that the next call makes."""
         self._numbers[name] = len(self._buffers)
         self._buffers.append(Buffer(size, len(self.calls), len(self.calls)))
         return f"@{self._numbers[name]}@"
 
-    def use(self, name: str) -> str:
+    def use(self, name: Key) -> str:
         """The buffer of a tensor, which the next call reads."""
-        number = self._numbers[self.roots.get(name, name)]
+        number = self._numbers[self.roots.get(name, name) if isinstance(name, str) else name]
         self._buffers[number] = replace(self._buffers[number], last=len(self.calls))
         return f"@{number}@"
 
@@ -150,8 +154,10 @@ class Steps:
     # calls
 
     def _walk(self) -> None:
-        for name in self.plan.inputs:
-            self._take(name)
+        for layer in self.plan.weighted():
+            self._check_sizes(layer)
+        for i, name in enumerate(self.plan.inputs):
+            c_place.take(self, i, name)
         for index, record in enumerate(self.wire.integer.layers):
             op = record.layer.op
             if isinstance(op, Conv):
@@ -162,52 +168,23 @@ class Steps:
                 self._operation(index, record)
         for name in self.plan.outputs:
             size = prod(self.plan.shapes[name]) * self.bytes(name)
-            self.call(f"memcpy({self._port('out', name)}, arena + {self.use(name)}, {size});", f"output {name}")
+            self.call(f"memcpy({self.port('out', name)}, arena + {self.use(name)}, {size});", f"output {name}")
 
     def call(self, text: str, remark: str) -> None:
-        self.calls.append(Step(text, remark))
+        self.calls.append(Step(text, re.sub(r"[^\w .,:()-]", "_", remark, flags=re.ASCII)))
+
+    def _check_sizes(self, layer: Layer) -> None:
+        """Raise UnsupportedError for what does not fit the 16-bit fields of the kernels' tables."""
+        filters, inputs, *kernel = self.plan.weight_shape(layer)
+        sizes = [filters, inputs, prod(kernel), self.list_entries, *self.plan.shapes[layer.name]]
+        sizes += [self.wanted(layer).pitch] if isinstance(layer.op, Conv) else []
+        if max(sizes) > MOST:
+            raise UnsupportedError(
+                f"layer {layer.name}: {max(sizes)} in one direction: the C form takes at most {MOST}"
+            )
 
     def need(self, *fragments: str) -> None:
         self.fragments |= dict.fromkeys(fragments)
-
-    def _take(self, name: str) -> None:
-        """The caller's values into the arena."""
-        source, layout, place, suffix = (
-            self._port("in", name),
-            self.layouts[name],
-            self.tensor(name),
-            self.suffix(name),
-        )
-        if suffix == "u8" and layout.dense:
-            text = f"memcpy(arena + {place}, {source}, {layout.size});"
-        else:
-            raw = self.raw_type(name).removesuffix("_t")
-            offsets, fill = ("0", "k[0]") if suffix == "u8" else ("k", "0")
-            text = self.placed(
-                f"in{list(self.plan.inputs).index(name)}", layout, source, place, raw, suffix, fill, offsets
-            )
-        constants = 1 if suffix == "u8" else 2 * layout.shape[0]
-        self.call(f"{text}\n  k += {constants};", f"input {name}")
-
-    def placed(
-        self, label: str, layout: Layout, source: str, place: str, raw: str, suffix: str, fill: str, offsets: str
-    ) -> str:
-        """Clear and fill a packed tensor from a dense one."""
-        self.need("place.h", f"place_run.h:{suffix}:{raw}")
-        sy, sx = layout.stride
-        phases = [layout.at.get((a, b)) for a in range(sy) for b in range(sx)]
-        at = ", ".join("ET_NONE" if place is None else str(place) for place in phases)
-        fields = (*layout.shape, *layout.before, sy, sx, layout.pitch, layout.plane)
-        self.tables.append(f"static const et_offset et_at_{label}[] = {{{at}}};")
-        self.tables.append(
-            f"static const et_place et_place_{label} = {{{', '.join(map(str, fields))}, et_at_{label}}};"
-        )
-        size = layout.size * (1 if suffix == "u8" else 2)
-        target = f"({ELEMENTS[suffix]} *)(void *)(arena + {place})"
-        return (
-            f"memset(arena + {place}, {fill}, {size});\n  "
-            f"et_place_{raw}_{suffix}(&et_place_{label}, {source}, {target}, {offsets});"
-        )
 
     def _conv(self, index: int, layer: Layer) -> None:
         if layer.name in self.bands:
@@ -221,7 +198,7 @@ class Steps:
         filters, inputs = self.plan.weight_shape(layer)
         fields = [
             f"{{{inputs}, 1, 1, 0}}, {place}, {out}, 0, 0, 0, 0",
-            f"{filters}, {filters}, {self.wide_index(layer)}, 1, 1, 1, {{{{0, 0}}, {{0, 0}}}}, 0, 0, &ET_ACT_l{index}{self.stored(index, layer, None)}",
+            f"{filters}, {filters}, {self.wide_index(layer)}, 1, 1, 1, {{{{0, 0}}, {{0, 0}}}}, 0, 0, &ET_ACT_l{index}{stored(self, index, layer, None)}",
         ]
         suffix = self.suffix(source)
         self.need_weights("LINEAR", self.wire.codings[layer.name] != INT8, suffix)
@@ -244,38 +221,6 @@ class Steps:
             [*self._mask_fragments(True), "places.h", "stored.h", "boot.h"] if self.boot else ["places.h", "stored.h"]
         )
 
-    def stored(self, index: int, layer: Layer, places: np.ndarray | None) -> str:
-        """The last fields of a layer's table where lists are stored; `places`: where each weight reads."""
-        if not self.stores_lists:
-            return ""
-        if self.wire.codings[layer.name] == INT8:
-            return ", 0, 0, 0"
-        lists, counts = f"et_list_{index}", f"et_count_{index}"
-        record = next(record for record in self.wire.integer.layers if record.layer is layer)
-        entries, filters = filter_lists(record, places)
-        section = self.wire.weights[layer.name]
-        if not self.boot:
-            self.tables.append(f"static const et_offset {lists}[] = {array(entries)};")
-            self.tables.append(f"static const uint16_t {counts}[] = {array(filters)};")
-        else:
-            self.tables.append(f"static et_offset {lists}[{max(len(entries), 1)}];")
-            self.tables.append(f"static uint16_t {counts}[{len(filters)}];")
-            at = self._weights_at[layer.name]
-            self.booted.append(f"et_boot(&et_{index}, model + {at}, model + 8, {self.list(layer)}, {lists}, {counts});")
-        return f", {lists}, {counts}, {len(section)}"
-
-    @cached_property
-    def _weights_at(self) -> dict[str, int]:
-        """Where in the packet the weights of each layer begin."""
-        found, end = {}, len(self.wire.packet) - 4
-        for record in reversed(self.wire.integer.layers):
-            name = record.layer.name
-            if name in self.wire.weights:
-                end -= len(self.wire.weights[name])
-                found[name] = end
-            end -= len(numbers(self.model, self.wire.integer, record))
-        return found
-
     def table(self, text: str) -> str:
         """The name of a table of this content, which is made unless there is one."""
         head, _, content = text.partition(" = ")
@@ -294,7 +239,7 @@ class Steps:
             return "0"
         places = prod(self.plan.weight_shape(layer)[1:]) if isinstance(layer.op, Conv) else 0
         size = (self.list_entries + places) * self.offset_bytes
-        key = f"list of step {len(self.calls)}"
+        key = ("list of step", len(self.calls))
         if key not in self._numbers:
             self.make(key, size)
         number = self._numbers[key]
@@ -313,7 +258,7 @@ class Steps:
         self.tables += kernel.tables
         scratch = ""
         if kernel.scratch:
-            place = self.make(f"{layer.name} scratch", kernel.scratch)
+            place = self.make(("scratch", layer.name), kernel.scratch)
             scratch = f"uint8_t *scratch = arena + {place};\n"
         constants = len(numbers(self.model, self.wire.integer, record))
         if kernel.row is None:
@@ -338,18 +283,6 @@ class Steps:
 
     def _loop(self, filters: int, opened: str, fill: str, call: str, end: str) -> str:
         return f"{opened}\nfor (int32_t filter = 0; filter < {filters}; filter++) {{\n{fill}\n{call}\n}}\nk = {end};"
-
-
-def filter_lists(record: IntegerLayer, places: np.ndarray | None) -> tuple[list[int], list[int]]:
-    """For each filter what it adds and what it takes off, and the numbers of both; `places`: where each weight reads."""
-    assert record.values is not None
-    entries, counts = [], []
-    for row in record.values.reshape(len(record.values), -1).astype(int):
-        for side in (1, -1):
-            found = np.repeat(np.arange(len(row)), np.maximum(side * row, 0))
-            counts.append(len(found))
-            entries += (found if places is None else places[found]).tolist()
-    return entries, counts
 
 
 def steps(model: Model, wire: Wire, boot: bool = False) -> Steps:

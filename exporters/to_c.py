@@ -64,4 +64,5 @@ def prove(model: Model, path: Path, raw: Raw, **_: str) -> None:
 def identifier(name: str) -> str:
     """A C identifier of a file's name."""
     cleaned = re.sub(r"\W", "_", name.partition(".")[0], flags=re.ASCII)
-    return cleaned if cleaned and not cleaned[0].isdigit() else f"net_{cleaned}"
+    ours = cleaned.lower().startswith("et")  # as the names within the file do
+    return f"net_{cleaned}" if not cleaned or cleaned[0].isdigit() or ours else cleaned

@@ -115,9 +115,9 @@ static int et_map_good(const uint8_t *map, uint32_t size, uint32_t places) {
   for (map++; left; at += 1 + rice) {
     uint32_t high = 0, gap;
     for (; at < bits && et_bit(map, at); at++) high++;
-    if (bits - at < 1 + rice || high > (left - 1) >> rice) return 0;
+    if (bits - at < 1 + rice) return 0;
     gap = (high << rice) + (et_bits(map, at + 1) & ((1u << rice) - 1u));
-    if (gap >= left) return 0;
+    if (high > (left - 1) >> rice || gap >= left) return 0;
     left -= gap + 1;
   }
   return bits - at < 8 && !(at & 7u && map[at >> 3] >> (at & 7u));
