@@ -83,7 +83,7 @@ class Footprint:
         for line in self.network.settings():
             if match := re.fullmatch(r"#define (ET_\w+)", line):
                 found[match[1]] = 1
-        if any(edges(self.model, name) > 1 for name in self._masked()):
+        if any(edges(self.model, name) > 1 for name in self._masked):
             found["edges"] = 1
         if steps.offset_bytes == 4:
             found["far"] = 1
@@ -96,7 +96,7 @@ class Footprint:
     def stack(self) -> Counter[str]:
         """What may be on the stack: what code there is, and the generator's keys of every edge while lists are made."""
         found = Counter({what: 1 for what in self.code if not what.endswith("()")})
-        most = max((edges(self.model, name) for name in self._masked()), default=0)
+        most = max((edges(self.model, name) for name in self._masked), default=0)
         for kind in ("CONV", "LINEAR"):
             if any(what.startswith(f"ET_MASKED_{kind}") for what in self.code) and not self.boot:
                 found[f"keys of {kind}"] = most
@@ -113,8 +113,13 @@ class Footprint:
                 found[what] += count
         return +found
 
-    def _masked(self) -> list[str]:
-        return [name for name, coding in self.wire.codings.items() if coding != INT8]
+    @cached_property
+    def _features(self) -> set[str]:
+        return self.wire.features
+
+    @cached_property
+    def _masked(self) -> frozenset[str]:
+        return frozenset(name for name, coding in self.wire.codings.items() if coding != INT8)
 
     def _layer(self, record: IntegerLayer) -> Counts:
         op, layer, shapes = record.layer.op, record.layer, self.model.plan.shapes
@@ -128,7 +133,7 @@ class Footprint:
             yield type(op).__name__, max(window * prod(shapes[layer.name]), *(prod(shapes[n]) for n in layer.inputs), 1)
         if isinstance(op, ConvTranspose):
             yield "transposed products", self.model.plan.macs()[layer.name]
-            if layer.name in self._masked():
+            if layer.name in self._masked:
                 yield from self._decode(record)
 
     def _runs(self, layer: Layer) -> list[tuple[int, int, int]]:
@@ -145,7 +150,7 @@ class Footprint:
     def _conv(self, record: IntegerLayer, height: int, width: int, pitch: int) -> Counts:
         layer, steps = record.layer, self.network.steps
         filters, inputs, *kernel = self.model.plan.weight_shape(layer)
-        kind, masked = steps.suffix(layer.inputs[0]), layer.name in self._masked()
+        kind, masked = steps.suffix(layer.inputs[0]), layer.name in self._masked
         run = (height - 1) * pitch + width
         tiles, last = ceil(run / TILE), (run - 1) % TILE + 1
         slow = self._slow(record)
@@ -181,7 +186,7 @@ class Footprint:
     def _linear(self, record: IntegerLayer) -> Counts:
         filters, inputs = self.model.plan.weight_shape(record.layer)
         yield "outputs", filters
-        if record.layer.name in self._masked():
+        if record.layer.name in self._masked:
             yield from self._decode(record)
             yield "single adds", int(self._sides(record).sum())
         else:
@@ -212,7 +217,7 @@ class Footprint:
             yield "sided", left
             yield "further", int(self._sides(record).sum()) - left
             yield "edges of sided", left * count * seed
-        if "RICE" in self.wire.features:
+        if "RICE" in self._features:
             yield "gaps", left
         own = self.model.weights[name]
         assert isinstance(own, Signs)

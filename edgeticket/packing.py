@@ -99,9 +99,9 @@ def _same(wire: Wire, record: IntegerLayer, own: Numbers, what: str, right: np.n
 
 def entropy(wire: Wire, contents: Contents) -> dict[str, float]:
     """Bytes: of each mask n * H2(share of weights in it), of int8 layers the order-0 entropy of their values; values,
-    constants of filters, ids and the frame as they are; nothing for kinds, sizes, heads and steps."""
+    constants of filters, ids, offsets and the frame as they are; nothing for kinds, sizes, heads and steps of grids."""
     found = {part: float(count) for part, count in contents.parts.items()}
-    found |= dict.fromkeys(("heads", "sizes", "kinds", "zero points and offsets", "masks", "int8"), 0.0)
+    found |= dict.fromkeys(("heads", "sizes", "kinds", "masks", "int8") & contents.parts.keys(), 0.0)
     for section in wire.firmware.sections:
         if section.form == FILTERS:
             found["rows"] -= _FIRST_STEPS if contents.numbers[section.name].grids else 1

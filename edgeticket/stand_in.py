@@ -8,9 +8,10 @@ import numpy as np
 
 from edgeticket.codes import edges_of
 from edgeticket.footprint import Footprint
-from edgeticket.integer import integerise
+from edgeticket.integer import IntegerModel, integerise
+from edgeticket.integer_layer import IntegerLayer
 from edgeticket.model import Int8, Model, Signs, Weights
-from edgeticket.ops import WEIGHTED, Flatten, Linear, PRelu
+from edgeticket.ops import WEIGHTED, Conv, Flatten, Linear, PRelu
 from edgeticket.plan import Plan
 from edgeticket.rounding import round_parameters
 from edgeticket.settings import Settings, rounded
@@ -21,6 +22,7 @@ from edgeticket.wire_plan import HEADER, INT8, SEED, SIGNS, firmware
 PACKED = 32  # channels of each group, of the network whose masks are packed to see how long they get
 USUAL = 40  # magnitude of int8 weights, on average
 CHECKSUM = 4
+FILTERS = 1 + 4 + 9  # bytes of a convolution's constants beside those of its filters: zero point, head, grids
 SIZES = 5  # bytes of a section of masked weights that say how long its parts are
 
 
@@ -154,7 +156,7 @@ class Outlines:
         sections = {name: self._section(plan, name, codings[name]) for name in shapes}
         size = HEADER + CHECKSUM + sum(self._size(model, name, codings[name]) for name in shapes)
         size += sum(1 if own.dtype == "uint8" else 2 * len(own.offset) for own in model.inputs.values())
-        size += sum(len(numbers(model, integer, record)) for record in integer.layers)
+        size += sum(_numbers(model, integer, record) for record in integer.layers)
         return Footprint(model, Wire(bytes(size), integer, codings, sections, firmware(model, integer, codings)), boot)
 
     def _inputs(self, plan: Plan) -> dict[str, Input]:
@@ -200,6 +202,14 @@ class Outlines:
 
 def _quant(plan: Plan) -> dict[str, Quant]:
     return dict.fromkeys(plan.shapes, Quant(1.0, 0))
+
+
+def _numbers(model: Model, integer: IntegerModel, record: IntegerLayer) -> int:
+    """Bytes of a layer's constants but its weights; those of filters lie on grids."""
+    if not isinstance(record.layer.op, Conv | Linear):
+        return len(numbers(model, integer, record))
+    curve = 3 * (record.table is not None or record.below is not None)
+    return FILTERS + curve + 2 * model.plan.shapes[record.layer.name][0]
 
 
 def _scale(channels: int, values: np.ndarray | None) -> np.ndarray:

@@ -116,14 +116,14 @@ def _run(
     taps = steps.table(f"static const et_offset et_tap_{index}{label}[] = {array(wanted.taps)};")
     fields = [
         f"{{{inputs}, {prod(kernel)}, {wanted.plane}, {taps}}}, {source}{f' + {moved}' * bool(moved)}, {out}",
-        f"{inputs * wanted.plane}, {target.plane}, {out}, {filled}",
+        f"{target.plane}, {filled}",
         f"{filters}, {filters // layer.op.groups}, {steps.wide_index(layer)}, {target.shape[2]}, {part.count}, {wanted.pitch}",
         f"{{{{{a}, {b}}}, {{{c}, {d}}}}}, {row}, {column}, &ET_ACT_l{index}{stored(steps, index, layer, _places(inputs, wanted))}",
     ]
     masked = steps.wire.codings[layer.name] != INT8
     sums = ["sums.h"] * (suffix == "u8") + [f"sums_plain.h:{suffix}"]
     steps.need_weights(
-        "CONV", masked, suffix, "rescale.h", "tile.h", *(["places.h", *sums] if masked else [f"dots.h:{suffix}"])
+        "CONV", masked, suffix, "clear.h", "rescale.h", "tile.h", *(["places.h", *sums] if masked else [f"dots.h:{suffix}"])
     )
     steps.kernels[f"conv_run.h:{suffix}"] = None
     name = steps.table(f"static const et_conv et_{index}{label} = {{{', '.join(fields)}}};")

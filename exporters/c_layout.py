@@ -5,6 +5,7 @@ neighbouring positions makes a whole plane. A row's right padding is the next ro
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import product
 from math import prod
 
@@ -60,6 +61,7 @@ def dense(shape: Shape) -> Layout:
     return Layout((channels, height, width), (1, 1), (0, 0), width, {(0, 0): 0}, plane, channels * plane)
 
 
+@lru_cache(maxsize=4096)  # a search asks for the same ones over and over
 def packed(op: Conv, source: Shape, target: Shape) -> Layout:
     """What `op` reads `source` from, to make `target`."""
     channels, height, width = image(source)

@@ -11,7 +11,7 @@ from edgeticket.wire import Wire, residual
 from edgeticket.wire_plan import HEADER, INT8, SEED, edges
 from exporters import c_load
 from exporters.c_header import header
-from exporters.c_steps import ELEMENTS, steps
+from exporters.c_steps import ELEMENTS, MOST, steps
 from exporters.c_text import array
 
 FRAGMENTS = Path(__file__).with_name("c")
@@ -67,6 +67,7 @@ class Network:
         masked = [name for name, coding in codings.items() if coding != INT8]
         kinds = [_kind(record) for record in self.wire.integer.layers]
         yield f"typedef uint{8 * self.steps.offset_bytes}_t et_offset;"
+        yield f"typedef uint{16 if self.steps.arena <= MOST else 32}_t et_address;"
         yield "enum { ET_INT8, ET_SEED, ET_SIGNS, ET_STORED };"
         yield f"#define ET_LIST {self.steps.list_entries}u"
         yield f"#define ET_EDGES {max((edges(self.model, name) for name in masked), default=1)}"

@@ -31,7 +31,7 @@ def placed(
 ) -> str:
     """Clear and fill a packed tensor from a dense one, `source`: its pointer and type; codes are cleared to their zero point."""
     pointer, raw = source
-    steps.need("place.h", f"place_run.h:{suffix}:{raw}")
+    steps.need("clear.h", "place.h", f"place_run.h:{suffix}:{raw}")
     sy, sx = layout.stride
     phases = [layout.at.get((a, b)) for a in range(sy) for b in range(sx)]
     at = ", ".join("ET_NONE" if place is None else str(place) for place in phases)
@@ -41,6 +41,6 @@ def placed(
     fill, size = ("k[0]", layout.size) if suffix == "u8" else ("0", 2 * layout.size)
     target = f"({'uint8_t' if suffix == 'u8' else 'int16_t'} *)(void *)(arena + {place})"
     return (
-        f"memset(arena + {place}, {fill}, {size});\n  "
+        f"et_clear(arena + {place}, {fill}, {size});\n  "
         f"et_place_{raw}_{suffix}(&{own}, {pointer}, {target}, {offsets});"
     )

@@ -197,7 +197,7 @@ class Steps:
         place, out = self.use(source), self.tensor(layer.name)
         filters, inputs = self.plan.weight_shape(layer)
         fields = [
-            f"{{{inputs}, 1, 1, 0}}, {place}, {out}, 0, 0, 0, 0",
+            f"{{{inputs}, 1, 1, 0}}, {place}, {out}, 0, 0",
             f"{filters}, {filters}, {self.wide_index(layer)}, 1, 1, 1, {{{{0, 0}}, {{0, 0}}}}, 0, 0, &ET_ACT_l{index}{stored(self, index, layer, None)}",
         ]
         suffix = self.suffix(source)

@@ -1,9 +1,8 @@
 /* A convolution over a packed input: positions that share a filter lie `pitch` a row apart in one run, beyond the padding. */
 typedef struct {
   et_fan fan;
-  uint32_t in, out; /* places in the arena */
-  uint32_t group_plane, out_plane;
-  uint32_t fill, filled; /* bytes to clear before, where the output is padded */
+  et_address in, out;          /* in the arena */
+  et_offset out_plane, filled; /* filled: bytes to clear before, where the output is padded */
   uint16_t filters, group_filters, layer;
   uint16_t width, height, pitch;
   et_offset out_at[2][2], out_row, out_column; /* of even and odd rows and columns; steps of two rows, of two columns */

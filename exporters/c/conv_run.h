@@ -12,7 +12,11 @@ static const uint8_t *et_conv_SUFFIX(const et_conv *g, uint8_t *arena, et_offset
   const uint32_t run = (uint32_t)(g->height - 1) * g->pitch + g->width;
 #ifdef ET_MASKED_CONV_SUFFIX
   et_terms terms = {0};
+#ifdef ET_DENSE_CONV_SUFFIX
   const uint32_t masked = weights[0] != ET_INT8;
+#else
+  const uint32_t masked = 1;
+#endif
   if (masked) weights = et_terms_open(&terms, g, weights, seed), ET_FIND_PLACES(&g->fan, list + ET_LIST);
   else
 #else
@@ -21,11 +25,11 @@ static const uint8_t *et_conv_SUFFIX(const et_conv *g, uint8_t *arena, et_offset
   if (!masked)
 #endif
     weights += 1 + g->filters * size;
-  memset(arena + g->fill, head[0], g->filled);
+  et_clear(arena + g->out, head[0], g->filled);
   for (uint32_t f = 0; f < g->filters; f++) {
     uint8_t row[7];
     et_filter(filters, g->filters, f, row);
-    const ELEMENT *p = in + f / g->group_filters * g->group_plane;
+    const ELEMENT *p = in + f / g->group_filters * g->fan.inputs * g->fan.plane;
     int32_t start = et_i32(row), sum = 0;
 #ifdef ET_MASKED_CONV_SUFFIX
     if (masked) et_terms_next(&terms, g, list + ET_LIST, list), sum = (int32_t)terms.plus - (int32_t)terms.minus;

@@ -5,26 +5,35 @@
 /* A loop that has all registers to itself. */
 #if defined(__GNUC__)
 #define ET_APART __attribute__((noinline))
+#define ET_MAYBE __attribute__((unused)) /* not every network needs it */
 #else
 #define ET_APART
+#define ET_MAYBE
+#endif
+
+/* Words of the arena, whatever else is read there. */
+#if defined(__GNUC__)
+typedef uint32_t __attribute__((may_alias)) et_cell;
+#else
+typedef uint32_t et_cell;
 #endif
 
 /* Numbers of the model, little-endian and unaligned, and the end of every layer: a sum becomes a code (edgeticket/integer.py). */
-static int32_t et_i16(const uint8_t *k) {
+ET_MAYBE static int32_t et_i16(const uint8_t *k) {
   return (int32_t)(((uint32_t)k[0] | (uint32_t)k[1] << 8) ^ 0x8000u) - 0x8000;
 }
 
-static int32_t et_i32(const uint8_t *k) {
+ET_MAYBE static int32_t et_i32(const uint8_t *k) {
   uint32_t v = (uint32_t)k[0] | (uint32_t)k[1] << 8 | (uint32_t)k[2] << 16 | (uint32_t)k[3] << 24;
   int32_t s;
   memcpy(&s, &v, 4);
   return s;
 }
 
-static int32_t et_clamp(int32_t v, int32_t low, int32_t high) { return v < low ? low : v > high ? high : v; }
+ET_MAYBE static int32_t et_clamp(int32_t v, int32_t low, int32_t high) { return v < low ? low : v > high ? high : v; }
 
 /* (acc * m + 2^(e - 1)) >> e, kept within +-2^29; m, e: int16 and uint8 at k. */
-static int32_t et_scale(int32_t acc, const uint8_t *k) {
+ET_MAYBE static int32_t et_scale(int32_t acc, const uint8_t *k) {
   int64_t p = ((int64_t)acc * et_i16(k) + ((int64_t)1 << (k[2] - 1))) >> k[2];
   return p < -0x20000000 ? -0x20000000 : p > 0x1FFFFFFF ? 0x1FFFFFFF : (int32_t)p;
 }
@@ -40,7 +49,7 @@ typedef struct {
 #define ET_HEAD(a) ((a)->kind == ET_CLAMP ? 4 : 7)
 
 /* The code of p under the head at k. */
-static uint8_t et_code(const et_activation *a, const uint8_t *k, int32_t p) {
+ET_MAYBE static uint8_t et_code(const et_activation *a, const uint8_t *k, int32_t p) {
 #ifdef ET_NEEDS_LEAKY
   if (a->kind == ET_LEAKY) {
     p = et_clamp(p, -32768, 32767);

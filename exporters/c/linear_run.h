@@ -7,7 +7,11 @@ static const uint8_t *et_linear_SUFFIX(const et_conv *g, uint8_t *arena, et_offs
   const int8_t *dense = (const int8_t *)weights + 1;
 #ifdef ET_MASKED_LINEAR_SUFFIX
   et_terms terms = {0};
+#ifdef ET_DENSE_LINEAR_SUFFIX
   const uint32_t masked = weights[0] != ET_INT8;
+#else
+  const uint32_t masked = 1;
+#endif
   if (masked) weights = et_terms_open(&terms, g, weights, seed);
   else
 #else

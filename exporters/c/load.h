@@ -106,21 +106,48 @@ static int et_size_good(et_reader *r, uint32_t *size) {
 
 static const uint8_t *et_stream(et_reader *r, uint32_t *size) { return et_size_good(r, size) ? et_take(r, *size) : 0; }
 
-/* As many places as there are, and nothing but zeros behind them. */
-static int et_map_good(const uint8_t *map, uint32_t size, uint32_t places) {
-  const uint32_t bits = 8 * (size - 1), rice = map[0];
-  uint32_t at = 0, left = places + 1;
-  if (rice == 255) return size - 1 == (places + 7) / 8 && !(places & 7u && map[size - 1] >> (places & 7u));
-  if (rice >= 24) return 0;
-  for (map++; left; at += 1 + rice) {
-    uint32_t high = 0, gap;
-    for (; at < bits && et_bit(map, at); at++) high++;
-    if (bits - at < 1 + rice) return 0;
-    gap = (high << rice) + (et_bits(map, at + 1) & ((1u << rice) - 1u));
-    if (high > (left - 1) >> rice || gap >= left) return 0;
-    left -= gap + 1;
-  }
-  return bits - at < 8 && !(at & 7u && map[at >> 3] >> (at & 7u));
+/* A layer's weights, filter by filter. */
+typedef struct {
+  et_masks masks;
+  uint32_t map_bits, value_bits; /* that there are */
+  uint32_t left;                 /* places of the map, and one, that no gap has covered yet */
+} et_walk;
+
+/* The next gap of a Rice code, which neither its bits nor the places are too few for. */
+static int et_gap_good(et_walk *w) {
+  et_masks *m = &w->masks;
+  uint32_t at = m->map_bit, high = 0, bits, ones, gap;
+  do {
+    if (at >= w->map_bits) return 0;
+    bits = et_bits(m->map, at);
+#ifdef ET_BITWISE
+    for (ones = 0; ones < 32 && bits >> ones & 1u;) ones++;
+#else
+    ones = ~bits ? (uint32_t)__builtin_ctz(~bits) : 32;
+#endif
+    high += ones, at += ones;
+  } while (ones == 32);
+  if (at >= w->map_bits || w->map_bits - at < 1u + m->rice) return 0;
+  bits = ones + m->rice < 32 ? bits >> ones >> 1 : et_bits(m->map, at + 1);
+  gap = (high << m->rice) + (bits & ((1u << m->rice) - 1u));
+  if (high > (w->left - 1) >> m->rice || gap >= w->left) return 0;
+  m->gap += gap, m->map_bit = at + 1 + m->rice, w->left -= gap + 1;
+  return 1;
+}
+
+/* The next `length` places of the mask as et_map gives them; *good: there are gaps for them. */
+static uint32_t et_map_good(et_walk *w, uint32_t length, int *good) {
+  et_masks *m = &w->masks;
+  uint32_t found = 0;
+  if (m->rice == 255) return et_map(m, length);
+  while (*good && m->gap < length) found |= 1u << m->gap++, *good = et_gap_good(w);
+  m->gap -= *good ? length : 0;
+  return found;
+}
+
+/* Nothing but zeros behind the last bit that was used, and that in the last byte. */
+static int et_end_good(const uint8_t *stream, uint32_t bits, uint32_t at) {
+  return bits - at < 8 && !(at & 7u && stream[at >> 3] >> (at & 7u));
 }
 
 #ifdef ET_NEEDS_SEED
@@ -139,35 +166,47 @@ static int et_ids_good(et_reader *r, uint32_t count, uint32_t taps, uint32_t mos
 }
 #endif
 
-/* Open the layer's weights; the sizes of its map and its ids are right then, what `values` hold is not known yet. */
-static const uint8_t *et_masks_good(et_reader *r, const et_section *s, et_masks *m) {
+/* Open the layer's weights: kinds, ids and sizes are right then; what the streams hold is not known yet. */
+static int et_open_good(et_reader *r, const et_section *s, et_walk *w) {
   const uint8_t *weights = et_take(r, 2), *map;
-  uint32_t size;
+  const uint32_t places = (uint32_t)s->rows * s->inputs * s->taps;
+  uint32_t size, values;
   if (!weights || weights[0] != s->coding || weights[1] != s->edges) return 0;
 #ifdef ET_NEEDS_SEED
   if (s->coding == ET_SEED && !et_ids_good(r, s->rows, 1, 1, 1u << 16)) return 0;
   if (s->coding == ET_SEED && !et_ids_good(r, s->inputs, s->taps, s->inputs, 1u << 21)) return 0;
 #endif
   map = et_stream(r, &size);
-  if (!map || !size || !et_map_good(map, size, (uint32_t)s->rows * s->inputs * s->taps) || !et_stream(r, &size)) return 0;
-  (void)et_masks_open(m, weights, r->packet + 8, s->layer);
-  return r->k;
+  if (!map || !size || !et_stream(r, &values) || (map[0] >= 24 && map[0] != 255)) return 0;
+  w->map_bits = 8 * (size - 1), w->value_bits = 8 * values, w->left = places + 1;
+  w->masks.map = map + 1, w->masks.rice = map[0], w->masks.map_bit = w->masks.gap = 0;
+  if (map[0] == 255 ? size - 1 != (places + 7) / 8 : !et_gap_good(w)) return 0; /* et_masks_open reads the first gap */
+  (void)et_masks_open(&w->masks, weights, r->packet + 8, s->layer);
+  return 1;
 }
 
-/* Sum of |weights| of the next filter; beyond ET_LIST where its values are cut short. */
-static uint32_t et_entries(et_masks *m, const et_section *s, uint32_t value_bits) {
+/* Sum of |weights| of the next filter; more than any list has room for where its map or its values are wrong. */
+static uint32_t et_entries(et_walk *w, const et_section *s) {
   const uint32_t size = (uint32_t)s->inputs * s->taps;
+  et_masks *m = &w->masks;
   uint32_t entries = 0;
+  int good = 1;
 #ifdef ET_NEEDS_IDS
   m->channel = m->id = 0;
   if (m->rows) while (!et_bit(m->rows, m->row)) m->row++;
 #endif
   for (uint32_t at = 0; at < size; at += 32) {
-    uint32_t length = size - at < 32 ? size - at : 32, bits = et_map(m, length);
+    uint32_t length = size - at < 32 ? size - at : 32, bits = et_map_good(w, length, &good);
+    if (!good) return 0xFFFFFFFFu;
     if (!bits) continue;
 #ifdef ET_NEEDS_SEED
-    uint32_t sign[ET_EDGES] = {0};
-    if (m->coding == ET_SEED && ET_PARALLEL(m) > 1) et_signs(m, at, length, ET_UNIT(m, s->taps), sign);
+    uint32_t sign[ET_EDGES];
+    if (m->coding == ET_SEED && ET_PARALLEL(m) == 1) {
+      bits -= bits >> 1 & 0x55555555u, bits = (bits & 0x33333333u) + (bits >> 2 & 0x33333333u);
+      entries += ((bits + (bits >> 4)) & 0x0F0F0F0Fu) * 0x01010101u >> 24;
+      continue;
+    }
+    if (m->coding == ET_SEED) et_signs(m, at, length, ET_UNIT(m, s->taps), sign);
 #endif
     ET_EACH(bits, j) {
       uint32_t room = ET_PARALLEL(m), below = room, more = 1;
@@ -175,16 +214,16 @@ static uint32_t et_entries(et_masks *m, const et_section *s, uint32_t value_bits
 #ifdef ET_NEEDS_SEED
       if (m->coding == ET_SEED)
         for (uint32_t e = below = 0; e < room; e++) below += sign[e] >> j & 1u;
-      if (m->coding == ET_SEED && (room == 1 || below == 0 || below == room)) below = room;
+      if (m->coding == ET_SEED && (below == 0 || below == room)) below = room;
       else
 #endif
       {
-        if (m->value_bit >= value_bits) return 0xFFFFFFFFu;
+        if (m->value_bit >= w->value_bits) return 0xFFFFFFFFu;
         if (et_bit(m->values, m->value_bit++)) room = below;
         else if (m->coding == ET_SEED) room -= below;
       }
       for (; more < room; more++) {
-        if (m->value_bit >= value_bits) return 0xFFFFFFFFu;
+        if (m->value_bit >= w->value_bits) return 0xFFFFFFFFu;
         if (!et_bit(m->values, m->value_bit++)) break;
       }
       entries += more;
@@ -203,10 +242,9 @@ static int et_sums_good(et_reader *r, const et_section *s, const uint8_t *zeros,
   const uint8_t *int8 = s->coding == ET_INT8 ? et_take(r, 1 + s->rows * size) : 0;
   if (s->coding == ET_INT8 && (!int8 || *int8++ != ET_INT8)) return 0;
 #ifdef ET_HAS_MASKS
-  et_masks m;
+  et_walk w;
   const uint32_t masked = s->coding == ET_SEED || s->coding == ET_SIGNS;
-  const uint8_t *values_end = masked ? et_masks_good(r, s, &m) : 0;
-  if (masked && !values_end) return 0;
+  if (masked && !et_open_good(r, s, &w)) return 0;
 #endif
   for (uint32_t f = 0; f < s->rows; f++) {
     uint32_t sums = s->sums, size_of_bias = 0;
@@ -214,7 +252,7 @@ static int et_sums_good(et_reader *r, const et_section *s, const uint8_t *zeros,
     for (uint32_t i = 0; int8 && i < size; i++, int8++) sums += *int8 < 128 ? *int8 : 256u - *int8;
 #ifdef ET_HAS_MASKS
     if (masked) {
-      sums = et_entries(&m, s, 8 * (uint32_t)(values_end - m.values));
+      sums = et_entries(&w, s);
       if (sums > ET_LIST) return 0;
     }
 #endif
@@ -230,7 +268,8 @@ static int et_sums_good(et_reader *r, const et_section *s, const uint8_t *zeros,
     if (size_of_bias >= end || sums > (end - 1 - size_of_bias) / reach) return 0;
   }
 #ifdef ET_HAS_MASKS
-  if (masked) return (uint32_t)(values_end - m.values) == (m.value_bit + 7) / 8 && !(m.value_bit & 7u && values_end[-1] >> (m.value_bit & 7u));
+  if (masked)
+    return et_end_good(w.masks.map, w.map_bits, w.masks.map_bit) && et_end_good(w.masks.values, w.value_bits, w.masks.value_bit);
 #endif
   return 1;
 }
