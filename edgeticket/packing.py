@@ -15,9 +15,10 @@ from edgeticket.model import Model
 from edgeticket.packet import packed_bytes
 from edgeticket.ticket import Ticket
 from edgeticket.wire import Wire, pack
+from edgeticket.wire_bytes import PacketError
 from edgeticket.wire_delta import delta, patch
 from edgeticket.wire_plan import FILTERS, INT8, NONE, rows
-from edgeticket.wire_reader import Contents, Numbers, PacketError, read
+from edgeticket.wire_reader import Contents, Numbers, read
 from exporters.c_network import Network
 
 FORMS = ("seed", "signs", "dense")

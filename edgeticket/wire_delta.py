@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from edgeticket.wire import leb128
-from edgeticket.wire_reader import CHECKSUM, CUT, DAMAGED, FOREIGN, MALFORMED, PacketError
+from edgeticket.wire_bytes import CHECKSUM, CUT, DAMAGED, FOREIGN, MALFORMED, PacketError
 
 MAGIC = b"ETD1"
 HEADER = 16

@@ -5,15 +5,12 @@ exporters/c/load.h makes the same checks in the same order; the two give one ver
 
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
-from edgeticket.codes import unpack_mask
-from edgeticket.errors import TicketError
-from edgeticket.model import Signs
-from edgeticket.prng import LIMIT
 from edgeticket.wire import EXPLICIT, GRIDS, MAGIC, NARROW, NARROW_LIMIT, bias_of, ratio_of
+from edgeticket.wire_bytes import CHECKSUM, CUT, DAMAGED, FOREIGN, Bytes, PacketError
 from edgeticket.wire_plan import (
     BELOW,
     BIAS,
@@ -21,33 +18,15 @@ from edgeticket.wire_plan import (
     FACTORS,
     FILTERS,
     HEADER,
-    INT8,
-    NONE,
     PRODUCT,
     RATIO,
-    SEED,
     Firmware,
     Section,
 )
+from edgeticket.wire_weights import sizes, weights
 
-CHECKSUM = 4  # bytes
 SUMS_LIMIT = 1 << 31
 MOST_SHIFT = 46
-CUT, DAMAGED, FOREIGN, MALFORMED = 1, 2, 3, 4  # what NAME_load answers
-AGAIN = {
-    CUT: "fetch it again, whole",
-    DAMAGED: "fetch it again",
-    FOREIGN: "pack the ticket that this firmware was exported from, or export a firmware for this ticket",
-    MALFORMED: "pack it again with this version",
-}
-
-
-class PacketError(TicketError):
-    """`code`: CUT, DAMAGED, FOREIGN or MALFORMED, as NAME_load answers."""
-
-    def __init__(self, code: int, what: str) -> None:
-        super().__init__(f"packet: {what}: {AGAIN[code]}")
-        self.code = code
 
 
 @dataclass(frozen=True)
@@ -80,45 +59,10 @@ class Contents:
     parts: Mapping[str, int]
 
 
-@dataclass
-class _Bytes:
-    """A packet from `at` to `end`; `parts` counts what was taken for what."""
-
-    packet: bytes
-    at: int
-    end: int
-    parts: dict[str, int] = field(default_factory=dict)
-    where: str = ""
-
-    def take(self, count: int, part: str) -> bytes:
-        if count > self.end - self.at:
-            raise self.wrong("ends too early")
-        self.at += count
-        self.parts[part] = self.parts.get(part, 0) + count
-        return self.packet[self.at - count : self.at]
-
-    def size(self, part: str) -> int:
-        """LEB128 of at most four bytes."""
-        value = 0
-        for shift in range(0, 28, 7):
-            (byte,) = self.take(1, part)
-            value |= (byte & 127) << shift
-            if byte < 128:
-                break
-        return value
-
-    def wrong(self, what: str) -> PacketError:
-        return PacketError(MALFORMED, f"{self.where}: {what}")
-
-    def check(self, good: bool, what: str) -> None:
-        if not good:
-            raise self.wrong(what)
-
-
 def read(packet: bytes, device: Firmware) -> Contents:
     """What is in a packet for `device`. Raises PacketError, a TicketError, for one that a device refuses."""
     _check_frame(packet, device)
-    reader = _Bytes(packet, HEADER, len(packet) - CHECKSUM, {"header": HEADER, "checksum": CHECKSUM})
+    reader = Bytes(packet, HEADER, len(packet) - CHECKSUM, {"header": HEADER, "checksum": CHECKSUM})
     numbers = {section.name: _section(reader, device, section) for section in device.sections}
     reader.check(reader.at == reader.end, f"{reader.end - reader.at} bytes are left over")
     return Contents(int.from_bytes(packet[8:16], "little"), packet[24:32], numbers, reader.parts)
@@ -136,7 +80,7 @@ def _check_frame(packet: bytes, device: Firmware) -> None:
         raise PacketError(FOREIGN, f"made for firmware {packet[16:24].hex()}, not {device.digest.hex()}")
 
 
-def _section(reader: _Bytes, device: Firmware, section: Section) -> Numbers:
+def _section(reader: Bytes, device: Firmware, section: Section) -> Numbers:
     reader.where = section.name
     raw = reader.take(section.raw, "zero points and offsets")
     if not section.head:
@@ -146,20 +90,20 @@ def _section(reader: _Bytes, device: Firmware, section: Section) -> Numbers:
     reader.check(flags <= (NARROW if section.form == FILTERS else 0), f"flags {flags}")
     after = _ratio(reader, "heads") if section.head > 4 else None
     numbers = Numbers(raw, (zero, low, high, flags), after, **_form(reader, section))
-    values = _weights(reader, device, section, int.from_bytes(reader.packet[8:16], "little"))
+    values = weights(reader, device, section, int.from_bytes(reader.packet[8:16], "little"))
     limit = NARROW_LIMIT if flags else SUMS_LIMIT
     bound = _bound(reader.packet, device, section, numbers, values)
     reader.check(bound < limit, f"its sums may reach {limit}")
     return Numbers(**(numbers.__dict__ | {"values": values}))
 
 
-def _ratio(reader: _Bytes, part: str) -> tuple[int, int]:
+def _ratio(reader: Bytes, part: str) -> tuple[int, int]:
     code = reader.take(3, part)
     reader.check(1 <= code[2] <= MOST_SHIFT, f"a shift of {code[2]}")
     return int.from_bytes(code[:2], "little", signed=True), code[2]
 
 
-def _form(reader: _Bytes, section: Section) -> dict:
+def _form(reader: Bytes, section: Section) -> dict:
     if section.form == FACTORS:
         factors = [int.from_bytes(reader.take(4, "rows"), "little", signed=True) for _ in range(section.rows)]
         reader.check(all(0 <= factor <= 1 << 15 for factor in factors), "a factor beyond 0 to 32768")
@@ -173,7 +117,7 @@ def _form(reader: _Bytes, section: Section) -> dict:
     return _rows(reader, section, BIAS | RATIO) if tag == EXPLICIT else _grids(reader, section)
 
 
-def _rows(reader: _Bytes, section: Section, form: int) -> dict:
+def _rows(reader: Bytes, section: Section, form: int) -> dict:
     bias, counts, pairs, below = [], [], [], []
     for _ in range(section.rows):
         if form & BIAS:
@@ -199,7 +143,7 @@ def _arrays(pairs: list[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
     return np.array(multipliers, np.int16), np.array(shifts, np.uint8)
 
 
-def _grids(reader: _Bytes, section: Section) -> dict:
+def _grids(reader: Bytes, section: Section) -> dict:
     steps = reader.take(8, "rows")
     ratio, unit = (int.from_bytes(steps[i : i + 3], "little") for i in (0, 4))
     reader.check(1 <= steps[7] <= 31, f"exponent {steps[7]} of its biases")
@@ -223,7 +167,7 @@ def _bound(packet: bytes, device: Firmware, section: Section, numbers: Numbers, 
         return sum(factor * reach for factor, reach in zip(numbers.factors, reaches, strict=True))
     if section.form & PRODUCT:
         return int(np.prod(np.array(reaches, object)))
-    sums = np.full(section.rows, section.sums) if values is None else _sizes(values)
+    sums = np.full(section.rows, section.sums) if values is None else sizes(values)
     bias = 0 if numbers.bias is None else np.abs(numbers.bias.astype(np.int64))
     return int((sums * reaches[0] + bias).max())
 
@@ -233,88 +177,3 @@ def _sensor(packet: bytes, device: Firmware, number: int) -> int:
     own = device.sensors[number]
     offsets = np.frombuffer(packet, "<i2", own.channels, own.at).astype(np.int64)
     return min(int(max(np.abs(own.low - offsets).max(), np.abs(own.high - offsets).max())), 1 << 15)
-
-
-def _sizes(values: np.ndarray) -> np.ndarray:
-    return np.abs(values.astype(np.int64)).reshape(len(values), -1).sum(1)
-
-
-# weights
-
-
-def _weights(reader: _Bytes, device: Firmware, section: Section, seed: int) -> np.ndarray | None:
-    if section.coding == NONE:
-        return None
-    shape = (section.rows, section.inputs, section.taps)
-    (coding,) = reader.take(1, "kinds")
-    reader.check(coding == section.coding, f"weights of kind {coding}, not {section.coding}")
-    if coding == INT8:
-        return np.frombuffer(reader.take(int(np.prod(shape)), "int8"), np.int8).reshape(shape)
-    (edges,) = reader.take(1, "kinds")
-    reader.check(edges == section.edges, f"{edges} edges, not {section.edges}")
-    minus = _minus(reader, section, seed) if coding == SEED else None
-    code = reader.take(reader.size("sizes"), "masks")
-    mask = _mask(reader, code, int(np.prod(shape)))
-    values = _values(reader, section, mask, minus).reshape(shape)
-    reader.check(int(_sizes(values).max()) <= device.most, f"a filter of more than {device.most} edges")
-    return values
-
-
-def _mask(reader: _Bytes, code: bytes, size: int) -> np.ndarray:
-    try:
-        return unpack_mask(code, size)
-    except TicketError as error:
-        raise reader.wrong(str(error).rpartition(":")[0]) from error
-
-
-def _minus(reader: _Bytes, section: Section, seed: int) -> np.ndarray:
-    """Edges of each connection that the seed made negative; flat."""
-    rows = _ids(reader, section.rows, 1, 1)
-    columns = _ids(reader, section.inputs, section.taps, 0)
-    unused = np.zeros((section.rows, section.edges, section.inputs, section.taps), bool)
-    signs = Signs(seed, section.layer, unused, rows, columns).edge_signs()
-    return (signs < 0).sum(1).reshape(-1)
-
-
-def _ids(reader: _Bytes, count: int, taps: int, repeat: int) -> np.ndarray:
-    """Wide ids of `count` channels; `repeat`: how often each may stand in a row, 0: often.
-
-    No word of signs beyond the generator's counter (edgeticket/prng.py): ids * taps are below 2^21, or, of filters, below 2^16.
-    """
-    size = reader.size("sizes")
-    if not size:
-        return np.arange(count)
-    times = reader.size("sizes")
-    reader.check(times > 0 and repeat in (0, times) and count % times == 0, f"each id stands for {times} of {count}")
-    code = reader.take(size, "kept ids")
-    own = np.flatnonzero(np.unpackbits(np.frombuffer(code, np.uint8), bitorder="little"))
-    reader.check(len(own) == count // times and code[-1] > 0, f"{len(own)} ids, not {count // times}")
-    most = LIMIT if repeat else 32 * LIMIT
-    reader.check((int(own[-1]) + 1) * taps * times <= most, f"id {own[-1]} is too large")
-    return (own[:, None] * times + np.arange(times)).reshape(-1)
-
-
-def _values(reader: _Bytes, section: Section, mask: np.ndarray, minus: np.ndarray | None) -> np.ndarray:
-    """Flat int8: of each weight in the mask its side, where both are possible, then a 1 for each further edge."""
-    code = reader.take(reader.size("sizes"), "values")
-    bits = np.unpackbits(np.frombuffer(code, np.uint8), bitorder="little").tolist()
-    values, at = np.zeros(len(mask), np.int8), 0
-    for place in np.flatnonzero(mask).tolist():
-        room, below = section.edges, 0
-        under = -1 if minus is None else int(minus[place])
-        if under in (0, room):
-            below = int(under > 0)
-        else:
-            reader.check(at < len(bits), "its values are cut short")
-            below, at = bits[at], at + 1
-            room = room if minus is None else under if below else room - under
-        more = 1
-        while more < room:
-            reader.check(at < len(bits), "its values are cut short")
-            at += 1
-            if not bits[at - 1]:
-                break
-            more += 1
-        values[place] = -more if below else more
-    reader.check(len(code) == (at + 7) // 8 and not any(bits[at:]), "its values have bytes left over")
-    return values

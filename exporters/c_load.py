@@ -53,7 +53,7 @@ def example(name: str, packet: bytes) -> str:
 def fixed(name: str, packet: bytes) -> list[str]:
     """Of a network that can't be updated."""
     return [
-        f'#if defined({name}_UPDATABLE) || defined({name}_NO_MODEL)\n#error "its lists are code: export it without"\n#endif',
+        f'#if defined({name}_UPDATABLE) || defined({name}_NO_MODEL)\n#error "lists of one model are in the code: export it with --form seed or signs"\n#endif',
         f"static const uint8_t et_model_used[{len(packet)}] = {array(list(packet))};",
     ]
 

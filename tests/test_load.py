@@ -16,9 +16,11 @@ from tiny_c import need
 from edgeticket.compact import compact
 from edgeticket.ops import Activation, Add, Flatten, Linear, Mul, conv
 from edgeticket.wire import Wire, pack, sealed
+from edgeticket.wire_bytes import CHECKSUM, PacketError
 from edgeticket.wire_delta import delta, patch
 from edgeticket.wire_plan import HEADER, held
-from edgeticket.wire_reader import CHECKSUM, PacketError, read
+from edgeticket.wire_reader import read
+from exporters import to_c
 from exporters.c_network import Network
 from exporters.c_text import array, number_type
 
@@ -346,6 +348,49 @@ def test_differences_on_the_device(program):
     theirs = list(zip(made[::2], made[1::2], strict=True))
     assert [b if b[0] == 5 else a for a, b in zip(ours, theirs, strict=True)] == theirs
     assert {0, 1, 2, 3, 4, 5} <= set(made[::2])
+
+
+# the exported folder
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory) -> Path:
+    need("cc", "make")
+    path = tmp_path_factory.mktemp("exported") / "net"
+    to_c.export(compact(CASES["plain, 3 edges"].ticket()), path)
+    return path
+
+
+def make(folder: Path, *words: str) -> str:
+    done = subprocess.run(["make", "-s", "-C", str(folder), *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize(("model", "passed"), [("built-in", 1), ("updatable", 3), ("none", 2)])
+def test_the_self_test_loads_the_model(exported, model, passed):
+    said = make(exported, "host", f"MODEL={model}", "CFLAGS=-std=c99 -O0 -Wall -Wextra -Werror")
+    assert said.count("passed") == passed
+    assert "FAILED" not in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("core", ["m0", "m4", "m55"])
+@pytest.mark.parametrize("model", ["updatable", "none"])
+def test_loading_on_a_core(exported, core, model):
+    need("arm-none-eabi-gcc", "qemu-system-arm")
+    rows = dict(line.split(maxsplit=1) for line in make(exported, f"run-{core}", f"MODEL={model}").splitlines())
+    assert int(rows["load_instructions"]) < int(rows["instructions"].split()[0])
+    assert int(rows["load_stack_bytes"]) < int(rows["stack_bytes"])
+
+
+def test_lists_in_the_code_are_no_data(tmp_path):
+    need("cc")
+    to_c.export(compact(PLANS["small"][0].ticket()), tmp_path / "net", form="lists")
+    build = ["cc", "-std=c99", "-Dnet_UPDATABLE", "-fsyntax-only", str(tmp_path / "net" / "net.c")]
+    done = subprocess.run(build, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "export it with --form seed or signs" in done.stderr
 
 
 @pytest.mark.slow

@@ -20,8 +20,9 @@ from edgeticket.errors import EquivalenceError, UnsupportedError, UsageError
 from edgeticket.ops import Flatten, Linear, Mul, conv
 from edgeticket.packing import FORMS, pack_ticket, proven
 from edgeticket.wire import pack, sealed
+from edgeticket.wire_bytes import CUT, DAMAGED, FOREIGN, MALFORMED, PacketError
 from edgeticket.wire_delta import delta, patch
-from edgeticket.wire_reader import CUT, DAMAGED, FOREIGN, MALFORMED, PacketError, read
+from edgeticket.wire_reader import read
 
 DOCS = Path(__file__).parent.parent / "docs" / "packet.md"
 EXAMPLE = Case(chain((1, 4), conv(4, dims=1), Flatten(), Linear(2)), edges=2, keep=0.7, learned=False, seed=3)

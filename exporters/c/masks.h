@@ -52,10 +52,12 @@ static const uint8_t *et_masks_open(et_masks *m, const uint8_t *k, const uint8_t
   m->coding = k[0], m->edges = k[1], k += 2;
 #ifdef ET_NEEDS_SEED
   m->row = 0;
+#ifdef ET_NEEDS_IDS
+  m->rows = m->columns = 0, m->repeat = 1;
+#endif
   if (m->coding == ET_SEED) {
 #ifdef ET_NEEDS_IDS
     uint32_t ids = et_size(&k);
-    m->rows = m->columns = 0, m->repeat = 1;
     if (ids) (void)et_size(&k), m->rows = k, k += ids;
     ids = et_size(&k);
     if (ids) m->repeat = et_size(&k), m->columns = k, k += ids;
