@@ -55,11 +55,17 @@ class Estimator:
         """On "", "cpu" or a core, before any weight is chosen."""
         cost = _counted(plan, self.chosen.kept(plan), target)
         if target in CORES:
-            return on_core(self.outlines(plan, boots(target)), target, cost) if self.outlines else cost
+            return on_core(self._footprint(plan, target), target, cost) if self.outlines else cost
         if target == "cpu":
             return replace(cost, latency_ms=self.latency(plan) if self.latency else None)
         ram = plan.peak_activations() + ANY_STACK
         return replace(cost, ram_bytes=ram, packet_bytes=self.packet(plan) if self.packet else None)
+
+    def _footprint(self, plan: Plan, core: str) -> Footprint:
+        """Where RAM does not matter, one that takes a tenth of the time: a search asks for hundreds."""
+        assert self.outlines is not None
+        ram = any(term.resource == "ram_bytes" and term.target == core for term in self.budget.terms)
+        return (self.outlines if ram else self.outlines.sketch)(plan, boots(core))
 
     def judge(self, plan: Plan) -> tuple[Verdict, ...]:
         return self.budget.judge(self.costs(plan))

@@ -192,22 +192,25 @@ class Footprint:
         else:
             yield "single products", filters * inputs
 
-    @staticmethod
-    def _sides(record: IntegerLayer) -> np.ndarray:
+    def _sides(self, record: IntegerLayer) -> np.ndarray:
         """Entries of the plus and of the minus list of each filter, [2, filters]."""
         assert record.values is not None
         values = record.values.reshape(len(record.values), -1).astype(np.int32)
         total, size = values.sum(1), np.abs(values).sum(1)
         return np.stack([size + total, size - total]) // 2
 
+    def _left(self, record: IntegerLayer) -> int:
+        """Weights that are not 0."""
+        assert record.values is not None
+        return int(np.count_nonzero(record.values))
+
     def _decode(self, record: IntegerLayer) -> Counts:
         """What it takes to make a layer's lists."""
         if self.boot and isinstance(record.layer.op, Conv | Linear):
             return
         name = record.layer.name
-        assert record.values is not None
         filters, *rest = self.model.plan.weight_shape(record.layer)
-        words, left = filters * ceil(prod(rest) / WORD), int(np.count_nonzero(record.values))
+        words, left = filters * ceil(prod(rest) / WORD), self._left(record)
         count, seed = edges(self.model, name), self.wire.codings[name] == SEED
         yield "places", prod(rest)
         yield "mask words", words

@@ -2,22 +2,27 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
 from math import ceil, prod, sqrt
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 
 from edgeticket.codes import edges_of
 from edgeticket.footprint import Footprint
 from edgeticket.integer import IntegerModel, integerise
-from edgeticket.integer_layer import IntegerLayer
+from edgeticket.integer_layer import IntegerLayer, fixed_point
 from edgeticket.model import Int8, Model, Signs, Weights
-from edgeticket.ops import WEIGHTED, Conv, Flatten, Linear, PRelu
+from edgeticket.ops import SCALED, WEIGHTED, Conv, Flatten, Layer, Linear, PRelu
 from edgeticket.plan import Plan
 from edgeticket.rounding import round_parameters
 from edgeticket.settings import Settings, rounded
 from edgeticket.ticket import Input, Quant
 from edgeticket.wire import Wire, numbers, pack
 from edgeticket.wire_plan import HEADER, INT8, SEED, SIGNS, firmware
+from exporters.c_layout import Layout, packed
+from exporters.c_steps import Steps
 
 PACKED = 32  # channels of each group, of the network whose masks are packed to see how long they get
 USUAL = 40  # magnitude of int8 weights, on average
@@ -112,6 +117,46 @@ def _best(score: np.ndarray, k: int) -> np.ndarray:
     return mask.reshape(score.shape)
 
 
+class Places:
+    """What Footprint.work asks of exporters/c_steps.Steps, without laying anything out: like `like`, at the widths of `plan`."""
+
+    def __init__(self, plan: Plan, like: Steps) -> None:
+        self.plan, self.suffix, self.half_tiles, self.bands = plan, like.suffix, like.half_tiles, like.bands
+
+    def wanted(self, layer: Layer) -> Layout:
+        assert isinstance(layer.op, Conv)
+        return packed(layer.op, self.plan.shapes[layer.inputs[0]], self.plan.shapes[layer.name])
+
+
+def _same(name: str) -> Any:
+    return property(lambda sketch: getattr(sketch.like, name))
+
+
+@dataclass(frozen=True)
+class Sketch(Footprint):
+    """A footprint whose code, tables, stack and RAM are those of `like`, the same network at other widths; all filters are alike."""
+
+    like: Footprint | None = None
+
+    @cached_property
+    def network(self) -> Any:
+        assert self.like is not None
+        return SimpleNamespace(steps=Places(self.model.plan, self.like.network.steps))
+
+    code, stack, table_bytes, ram_bytes, _features = map(
+        _same, ("code", "stack", "table_bytes", "ram_bytes", "_features")
+    )
+
+    def _sides(self, record: IntegerLayer) -> np.ndarray:
+        assert record.values is not None
+        own = replace(record, values=record.values[:1])
+        return np.repeat(super()._sides(own), len(record.values), 1)
+
+    def _left(self, record: IntegerLayer) -> int:
+        assert record.values is not None
+        return len(record.values) * super()._left(replace(record, values=record.values[:1]))
+
+
 class Outlines:
     """Plan -> footprint of a ticket of it, without making one: a few ms each.
 
@@ -121,6 +166,7 @@ class Outlines:
 
     def __init__(self, wide: Plan, chosen: Chosen) -> None:
         self.wide, self.chosen = wide, chosen
+        self.known: dict[Any, Footprint | None] = {}  # what sketches are made after
         sizes = {name: len(group.ids) for name, group in wide.groups.items() if not group.fixed}
         first = {name: np.arange(size) < PACKED for name, size in sizes.items()}
         model = random_model(wide.narrow(wide.fill(first)), chosen)
@@ -134,15 +180,9 @@ class Outlines:
         }
 
     def __call__(self, plan: Plan, boot: bool = False) -> Footprint:
-        kept = self.chosen.kept(plan)
-        shapes = {layer.name: plan.weight_shape(layer) for layer in plan.weighted()}
-        values = {
-            name: _sums(shape, kept[name] // shape[0], self.left[name], self.chosen.edges[name])
-            if name in kept
-            else _int8(shape)
-            for name, shape in shapes.items()
-        }
-        scale = {layer.name: _scale(plan.shapes[layer.name][0], values.get(layer.name)) for layer in plan.scaled()}
+        """All of it, RAM too."""
+        values, kept = self._values(plan), self.chosen.kept(plan)
+        scale = _scales(plan, values)
         bias = {name: np.zeros_like(own) for name, own in scale.items()}
         slope = {
             y.name: np.full(plan.shapes[y.name][0], 0.5, np.float32) for y in plan.layers if isinstance(y.op, PRelu)
@@ -150,14 +190,57 @@ class Outlines:
         integers = {name: Int8(own) for name, own in values.items()}
         model = Model(plan, integers, scale, bias, self._inputs(plan), _quant(plan), slope=slope)
         integer = integerise(model)
-        masked = {name: self._signs(shapes[name], name, count // shapes[name][0]) for name, count in kept.items()}
-        model = replace(model, weights={**integers, **masked})
-        codings = {name: INT8 if name not in kept else SIGNS if self.chosen.signed else SEED for name in shapes}
-        sections = {name: self._section(plan, name, codings[name]) for name in shapes}
-        size = HEADER + CHECKSUM + sum(self._size(model, name, codings[name]) for name in shapes)
+        model = self._masked(model, kept)
+        codings = {name: INT8 if name not in kept else SIGNS if self.chosen.signed else SEED for name in values}
+        sections = {name: self._section(plan, name, codings[name]) for name in values}
+        size = HEADER + CHECKSUM + sum(self._size(plan, name, codings[name]) for name in values)
         size += sum(1 if own.dtype == "uint8" else 2 * len(own.offset) for own in model.inputs.values())
         size += sum(_numbers(model, integer, record) for record in integer.layers)
         return Footprint(model, Wire(bytes(size), integer, codings, sections, firmware(model, integer, codings)), boot)
+
+    def sketch(self, plan: Plan, boot: bool = False) -> Footprint:
+        """Work and model bytes at the widths of `plan`; the rest as it was at the first widths of which as many maps are kept."""
+        kept = self.chosen.kept(plan)
+        mapped = tuple(sum(map(bool, self._maps(plan, name))) for name in kept)
+        like = self.known.setdefault((boot, mapped), None) or self(plan, boot)
+        self.known[boot, mapped] = like
+        values, old = self._values(plan), like.wire
+        steps = {name: own.scale for name, own in old.integer.tensors.items()}
+        shift = {
+            layer.name: _shift(*_size_of(plan, layer, values), steps[layer.inputs[0]] / steps[layer.name])
+            for layer in plan.weighted()
+        }
+        records = tuple(
+            replace(own, layer=layer, values=values.get(layer.name), shift=shift.get(layer.name, own.shift))
+            for own, layer in zip(old.integer.layers, plan.layers, strict=True)
+        )
+        more = sum(
+            self._size(plan, name, old.codings[name]) - self._size(like.model.plan, name, old.codings[name])
+            for name in values
+        )
+        for layer, before in zip(plan.layers, like.model.plan.layers, strict=True):
+            if isinstance(layer.op, SCALED):
+                more += 2 * (plan.shapes[layer.name][0] - like.model.plan.shapes[before.name][0])
+        wire = replace(
+            old, packet=bytes(len(old.packet) + more), integer=replace(old.integer, plan=plan, layers=records)
+        )
+        return Sketch(self._masked(replace(like.model, plan=plan), kept), wire, boot, like)
+
+    def _values(self, plan: Plan) -> dict[str, np.ndarray]:
+        """int8 weights of each layer that has some."""
+        kept, found = self.chosen.kept(plan), {}
+        for layer in plan.weighted():
+            shape, name = plan.weight_shape(layer), layer.name
+            own = (
+                _sums(shape, kept[name] // shape[0], self.left[name], self.chosen.edges[name]) if name in kept else None
+            )
+            found[name] = _int8(shape) if own is None else own
+        return found
+
+    def _masked(self, model: Model, kept: Mapping[str, int]) -> Model:
+        shapes = {name: model.plan.weight_shape(model.plan[name]) for name in kept}
+        masked = {name: self._signs(shapes[name], name, count // shapes[name][0]) for name, count in kept.items()}
+        return replace(model, weights={**model.weights, **masked})
 
     def _inputs(self, plan: Plan) -> dict[str, Input]:
         usual = {name: Input("uint8", (0.0,) * shape[0], (1 / 255,) * shape[0]) for name, shape in plan.inputs.items()}
@@ -189,14 +272,14 @@ class Outlines:
         each = prod(self.wide.shapes[source.inputs[0]][1:]) if flat and source else 1
         return [0 if own[i] == wide[i] else ceil(wide[i] / (each if i else 1) / 8) + 2 for i in (0, 1)]
 
-    def _size(self, model: Model, name: str, coding: int) -> int:
+    def _size(self, plan: Plan, name: str, coding: int) -> int:
         """Bytes of a layer's section of weights."""
-        plan = model.plan
-        weights = plan.weights()[name]
+        weights = prod(plan.weight_shape(plan[name]))
         if coding == INT8:
             return 1 + weights
         head = SIZES + (4 if coding == SEED else 2)
-        each = (len(self.packed.weights[name]) - head) / self.packed.integer.plan.weights()[name]
+        packed = self.packed.integer.plan
+        each = (len(self.packed.weights[name]) - head) / prod(packed.weight_shape(packed[name]))
         return head + round(each * weights) + sum(self._maps(plan, name)) * (coding == SEED)
 
 
@@ -212,10 +295,26 @@ def _numbers(model: Model, integer: IntegerModel, record: IntegerLayer) -> int:
     return FILTERS + curve + 2 * model.plan.shapes[record.layer.name][0]
 
 
-def _scale(channels: int, values: np.ndarray | None) -> np.ndarray:
+def _scales(plan: Plan, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {layer.name: _scale(*_size_of(plan, layer, values)) for layer in plan.scaled()}
+
+
+def _size_of(plan: Plan, layer: Layer, values: Mapping[str, np.ndarray]) -> tuple[int, int]:
+    """Channels of a layer, and the sum of the squares of a filter's weights."""
+    row = values[layer.name][0].astype(int).reshape(-1) if layer.name in values else np.ones(2, int)
+    return plan.shapes[layer.name][0], int(row @ row)
+
+
+@lru_cache(maxsize=4096)
+def _scale(channels: int, squares: int) -> np.ndarray:
     """float32, within a half and one and a half of what keeps the size of activations."""
-    size = sqrt(2 / (float(values[0].astype(float).ravel() @ values[0].ravel()) or 1)) if values is not None else 1.0
-    return round_parameters(size * (1.5 - np.arange(channels) % 64 / 64))
+    return round_parameters(sqrt(2 / squares) * (1.5 - np.arange(channels) % 64 / 64))
+
+
+@lru_cache(maxsize=4096)
+def _shift(channels: int, squares: int, step: float) -> np.ndarray:
+    """The shifts of ratios that are `step` times `_scale`."""
+    return fixed_point(step * _scale(channels, squares).astype(np.float64), "")[1]
 
 
 def _int8(shape: tuple[int, ...]) -> np.ndarray:

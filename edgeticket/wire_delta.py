@@ -9,8 +9,8 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterator
 
-from edgeticket.wire import leb128
 from edgeticket.wire_bytes import CHECKSUM, CUT, DAMAGED, FOREIGN, MALFORMED, PacketError
+from edgeticket.wire_coding import leb128
 
 MAGIC = b"ETD1"
 HEADER = 16

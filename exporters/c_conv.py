@@ -123,7 +123,13 @@ def _run(
     masked = steps.wire.codings[layer.name] != INT8
     sums = ["sums.h"] * (suffix == "u8") + [f"sums_plain.h:{suffix}"]
     steps.need_weights(
-        "CONV", masked, suffix, "clear.h", "rescale.h", "tile.h", *(["places.h", *sums] if masked else [f"dots.h:{suffix}"])
+        "CONV",
+        masked,
+        suffix,
+        "clear.h",
+        "rescale.h",
+        "tile.h",
+        *(["places.h", *sums] if masked else [f"dots.h:{suffix}"]),
     )
     steps.kernels[f"conv_run.h:{suffix}"] = None
     name = steps.table(f"static const et_conv et_{index}{label} = {{{', '.join(fields)}}};")

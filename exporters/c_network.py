@@ -28,8 +28,8 @@ typedef char et_arena_as_declared[sizeof et_arena == NAME_ARENA ? 1 : -1];
 
 
 class Network:
-    def __init__(self, model: Model, wire: Wire, name: str, boot: bool = False) -> None:
-        self.model, self.wire, self.name, self.steps = model, wire, name, steps(model, wire, boot)
+    def __init__(self, model: Model, wire: Wire, name: str, boot: bool = False, bands: int = 2) -> None:
+        self.model, self.wire, self.name, self.steps = model, wire, name, steps(model, wire, boot, bands)
 
     def header(self) -> str:
         more = c_load.declaration(self.name, self.wire.firmware) if self.updatable else ""

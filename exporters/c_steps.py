@@ -22,7 +22,7 @@ from exporters.c_operations import operation
 from exporters.c_text import number_type
 
 MOST = 0xFFFF
-BANDED_ROWS = 4  # of a band, at least
+BANDED_ROWS = 2  # of a band, at least
 TILE = 16  # positions, as in exporters/c/tile.h
 SLACK = 32  # bytes behind the arena that the last positions of a run may read
 Alias = Flatten | Reshape  # the same bytes
@@ -285,18 +285,20 @@ class Steps:
         return f"{opened}\nfor (int32_t filter = 0; filter < {filters}; filter++) {{\n{fill}\n{call}\n}}\nk = {end};"
 
 
-def steps(model: Model, wire: Wire, boot: bool = False) -> Steps:
-    """In bands where they spare a tenth of the arena: each costs a convolution's lists once more, and a few rows twice."""
+def steps(model: Model, wire: Wire, boot: bool = False, most_bands: int = 2) -> Steps:
+    """In bands of rows, one more as long as it spares a twelfth of the arena: it costs a convolution's lists once more, and a
+    few rows twice."""
     best = Steps(model, wire, boot=boot)
-    if best.stores_lists:
-        return best
     larger = sorted(model.plan.layers, key=lambda layer: -prod(model.plan.shapes[layer.inputs[0]]))
     for layer in larger:
         taken = {name for own in best.bands for name in (own, best.plan[own].inputs[0])}
-        if taken.isdisjoint((layer.name, *layer.inputs)) and c_conv.may_band(best, layer):
-            rows = image(model.plan.shapes[layer.name])[1]
-            tried = Steps(model, wire, {**best.bands, layer.name: 2}) if rows >= 2 * BANDED_ROWS else best
-            best = tried if 10 * tried.arena < 9 * best.arena else best
+        if best.stores_lists or not taken.isdisjoint((layer.name, *layer.inputs)) or not c_conv.may_band(best, layer):
+            continue
+        for bands in range(2, min(most_bands, image(model.plan.shapes[layer.name])[1] // BANDED_ROWS) + 1):
+            tried = Steps(model, wire, {**best.bands, layer.name: bands})
+            if 12 * tried.arena >= 11 * best.arena:
+                break
+            best = tried
     return best
 
 

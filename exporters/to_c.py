@@ -24,19 +24,22 @@ VECTORS = 4
 PORT = Path(__file__).with_name("c") / "port"
 
 
-def export(model: Model, path: Path, *, form: str = "auto", core: str = "cortex-m4") -> None:
+def export(model: Model, path: Path, *, form: str = "auto", core: str = "cortex-m4", bands: int = 2) -> None:
     """Write the folder `path`.
 
     `form`: where masked weights come from: seed (masks; signs by the generator), signs (masks and sign bits), lists (lists of
     what to add and to take off, in flash), boot (masks, made lists in RAM by the first inference), dense (int8 in flash).
-    auto: seed, or what is best for `core`. Raises UsageError for another form, UnsupportedError, naming the layer, for what has
+    auto: seed, or what is best for `core`. `bands`: at most so many bands of rows for what one convolution makes for another:
+    less RAM, and each decodes a convolution's lists once more. Raises UsageError for another form, UnsupportedError, naming the layer, for what has
     no C form.
     """
     if form not in FORMS:
         raise UsageError(f"form {form!r}: take one of {', '.join(FORMS)}")
+    if bands < 1:
+        raise UsageError(f"bands {bands}: 1 keeps whole tensors, more take less memory")
     form = AUTO.get(core, "seed") if form == "auto" else form
     name = identifier(path.name)
-    network = Network(model, pack(model, "seed" if form == "boot" else form), name, boot=form == "boot")
+    network = Network(model, pack(model, "seed" if form == "boot" else form), name, form == "boot", bands)
     golden = c_run.vectors(network.wire.integer, name, model.random_inputs(VECTORS))
     golden += c_load.example(name, network.wire.packet) if network.updatable else ""
     texts = {f"{name}.h": network.header(), f"{name}.c": network.source()}
@@ -48,7 +51,7 @@ def export(model: Model, path: Path, *, form: str = "auto", core: str = "cortex-
         (path / file_name).write_text(text)
 
 
-def prove(model: Model, path: Path, raw: Raw, **_: str) -> None:
+def prove(model: Model, path: Path, raw: Raw, **_: str | int) -> None:
     """Build the folder here and run it. Raises EquivalenceError where a code is not the specification's, UnsupportedError where
     there is no compiler."""
     integer = integerise(model)

@@ -88,6 +88,21 @@ def test_a_narrower_stand_in_counts_the_maps_of_what_is_left() -> None:
     assert guess.work["mapped"] == pytest.approx(real.work["mapped"], rel=0.15)
 
 
+@pytest.mark.parametrize("settings", EVERY, ids=str)
+def test_a_sketch_is_the_footprint_at_other_widths(settings: Settings) -> None:
+    """But for RAM, which it has from the network that it was first asked of."""
+    own, sizes = chosen(RESNET8, settings), {n: len(g.ids) for n, g in RESNET8.groups.items() if not g.fixed}
+    outlines = Outlines(RESNET8, own)
+    for share in (1, 2, 4, 3):
+        plan = RESNET8.narrow(RESNET8.fill({name: np.arange(size) < size // share for name, size in sizes.items()}))
+        sketch, full = outlines.sketch(plan), outlines(plan)
+        assert sketch.model_bytes == full.model_bytes
+        assert sketch.table_bytes == full.table_bytes
+        assert sketch.code == full.code
+        assert sketch.work == full.work
+    assert len(outlines.known) == 2
+
+
 def test_what_a_footprint_counts_by_hand() -> None:
     """Two 3x3 convolutions of 2 and 3 filters over 4x4 positions, the first int8, the second of 5 kept edges; a head of int8."""
     plan = conv_nets.plan(2, 3, input=(1, 4, 4), classes=2)

@@ -261,6 +261,7 @@ def changes(packet: bytes, values: bytes, pairs: bytes) -> Iterator[bytes]:
     for cut in range(1, min(64, len(content) - HEADER)):
         yield whole(content[:-cut])
         yield whole(content[:-cut] + b"\0")
+        yield whole(content[:-cut] + b"\1\xff\0")  # as if it were an empty map, and no values
     yield whole(content + b"\0")
 
 
@@ -426,11 +427,9 @@ CHECKS = {
     "grids[7] - 1u > 30": "small",
     "!grids[8 + f]": "small",
     "!et_shift_good(row + 4)": "small",
-    "map[0] == 255 ? size - 1 != (places + 7) / 8 : !et_gap_good(w)": "small",
+    "map[0] == 255 ? size - 1 != (places + 7) / 8 : !et_gap_good(w)": "signs alone",
     "stream[at >> 3] >> (at & 7u)": "small",
     "(map[0] >= 24 && map[0] != 255)": "Rice",
-    "w->map_bits - at < 1u + m->rice": "Rice",
-    "at >= w->map_bits": "Rice",
     "high > (w->left - 1) >> m->rice || gap >= w->left": "Rice",
     "bits - at < 8": "Rice",
     "each > most": "small",

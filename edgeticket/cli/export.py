@@ -27,6 +27,9 @@ from edgeticket.ticket import Ticket, read_ticket
     "--form", help="C: seed, signs, lists, boot or dense; where masked weights come from (docs/c.md).  [default: auto]"
 )
 @click.option("--core", help="C: the core that --form auto is chosen for, as cortex-m55.  [default: cortex-m4]")
+@click.option(
+    "--bands", type=int, help="C: at most so many bands of rows between convolutions; more take less RAM.  [default: 2]"
+)
 @click.option("--align", type=int, help="Round channel counts up to a multiple; 1: leave them.  [default: ONNX 8, C 1]")
 @input_option
 @data_options(required=False)

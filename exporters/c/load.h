@@ -127,7 +127,7 @@ static int et_gap_good(et_walk *w) {
 #endif
     high += ones, at += ones;
   } while (ones == 32);
-  if (at >= w->map_bits || w->map_bits - at < 1u + m->rice) return 0;
+  if (at >= w->map_bits) return 0; /* a remainder cut short ends beyond them: the next gap, or et_end_good, sees that */
   bits = ones + m->rice < 32 ? bits >> ones >> 1 : et_bits(m->map, at + 1);
   gap = (high << m->rice) + (bits & ((1u << m->rice) - 1u));
   if (high > (w->left - 1) >> m->rice || gap >= w->left) return 0;
