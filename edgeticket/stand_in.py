@@ -147,10 +147,17 @@ class Sketch(Footprint):
         _same, ("code", "stack", "table_bytes", "ram_bytes", "_features")
     )
 
+    @cached_property
+    def _known_sides(self) -> dict[str, np.ndarray]:
+        return {}
+
     def _sides(self, record: IntegerLayer) -> np.ndarray:
         assert record.values is not None
-        own = replace(record, values=record.values[:1])
-        return np.repeat(super()._sides(own), len(record.values), 1)
+        name, filters = record.layer.name, len(record.values)
+        if name not in self._known_sides:
+            own = super()._sides(replace(record, values=record.values[:1]))
+            self._known_sides[name] = np.broadcast_to(own, (2, filters))
+        return self._known_sides[name]
 
     def _left(self, record: IntegerLayer) -> int:
         assert record.values is not None
@@ -166,7 +173,7 @@ class Outlines:
 
     def __init__(self, wide: Plan, chosen: Chosen) -> None:
         self.wide, self.chosen = wide, chosen
-        self.known: dict[Any, Footprint | None] = {}  # what sketches are made after
+        self.known: dict[tuple[bool, bool], Footprint] = {}  # what sketches are made after
         sizes = {name: len(group.ids) for name, group in wide.groups.items() if not group.fixed}
         first = {name: np.arange(size) < PACKED for name, size in sizes.items()}
         model = random_model(wide.narrow(wide.fill(first)), chosen)
@@ -199,11 +206,12 @@ class Outlines:
         return Footprint(model, Wire(bytes(size), integer, codings, sections, firmware(model, integer, codings)), boot)
 
     def sketch(self, plan: Plan, boot: bool = False) -> Footprint:
-        """Work and model bytes at the widths of `plan`; the rest as it was at the first widths of which as many maps are kept."""
+        """Work and model bytes at the widths of `plan`; the rest as at the first widths that were asked of, with maps or without."""
         kept = self.chosen.kept(plan)
-        mapped = tuple(sum(map(bool, self._maps(plan, name))) for name in kept)
-        like = self.known.setdefault((boot, mapped), None) or self(plan, boot)
-        self.known[boot, mapped] = like
+        key = boot, any(size for name in kept for size in self._maps(plan, name))
+        if key not in self.known:
+            self.known[key] = self(plan, boot)
+        like = self.known[key]
         values, old = self._values(plan), like.wire
         steps = {name: own.scale for name, own in old.integer.tensors.items()}
         shift = {
@@ -317,10 +325,12 @@ def _shift(channels: int, squares: int, step: float) -> np.ndarray:
     return fixed_point(step * _scale(channels, squares).astype(np.float64), "")[1]
 
 
+@lru_cache(maxsize=4096)
 def _int8(shape: tuple[int, ...]) -> np.ndarray:
     return np.broadcast_to(np.int8(USUAL), shape)
 
 
+@lru_cache(maxsize=4096)
 def _sums(shape: tuple[int, ...], k: int, left: float, edges: int) -> np.ndarray:
     """int8 weights whose magnitudes add up to k in each filter, such a share of them not 0, with either sign in turn."""
     size = prod(shape[1:])

@@ -195,9 +195,13 @@ def _torch_link(ticket: Ticket, raw: np.ndarray, outputs: np.ndarray) -> Link:
 
 
 def _c_links(folder: Path, judge: _Judge) -> tuple[list[Link], np.ndarray | None]:
-    """The link of an exported folder of C, built and run here, and its outputs in the units of the task."""
+    """The link of an exported folder of C, built and run here, and its outputs in the units of the task.
+
+    Raises UsageError for any other folder.
+    """
     from exporters import c_run
 
+    c_run.network_name(folder)
     integer = integerise(judge.model)
     try:
         made, right = c_run.run(integer, folder, judge.raw)[0], c_run.expected(integer, judge.raw)[0]

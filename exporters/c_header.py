@@ -23,6 +23,9 @@ def header(model: Model, wire: Wire, steps: Steps, name: str, more: str) -> str:
 #ifndef {name}_H
 #define {name}_H
 #include <stdint.h>
+#ifdef __cplusplus
+extern "C" {{
+#endif
 
 {facts}
 #define {name}_DIGEST "{model.digest}"
@@ -39,6 +42,9 @@ def header(model: Model, wire: Wire, steps: Steps, name: str, more: str) -> str:
 void {name}_arena(uint32_t memory[{name}_ARENA / 4]);
 #endif
 {more}
+#ifdef __cplusplus
+}}
+#endif
 #endif
 """
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeticket.errors import EdgeTicketError, EquivalenceError, UnsupportedError
+from edgeticket.errors import EquivalenceError, UnsupportedError, UsageError
 from edgeticket.integer import IntegerModel, input_codes, run_outputs
 from edgeticket.model import Raw
 from edgeticket.reference import feed
@@ -32,10 +32,10 @@ BUFFERS  while (READ) {
 
 
 def network_name(folder: Path) -> str:
-    """What the files of an exported folder are named after. Raises EdgeTicketError for any other folder."""
+    """What the files of an exported folder are named after. Raises UsageError for any other folder."""
     names = [file.name.removesuffix("_selftest.c") for file in folder.glob("*_selftest.c")]
     if len(names) != 1 or not (folder / f"{names[0]}.c").is_file() or not (folder / f"{names[0]}.h").is_file():
-        raise EdgeTicketError(f"{folder}: not a folder that `edgeticket export --to c` wrote: export the ticket again")
+        raise UsageError(f"{folder}: not a folder that `edgeticket export --to c` wrote: export the ticket again")
     return names[0]
 
 

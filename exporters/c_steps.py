@@ -286,8 +286,8 @@ class Steps:
 
 
 def steps(model: Model, wire: Wire, boot: bool = False, most_bands: int = 2) -> Steps:
-    """In bands of rows, one more as long as it spares a twelfth of the arena: it costs a convolution's lists once more, and a
-    few rows twice."""
+    """In two bands of rows where that spares a twelfth of the arena; in more, if they may be, as long as each spares a fortieth:
+    it costs a convolution's lists once more, and a few rows twice."""
     best = Steps(model, wire, boot=boot)
     larger = sorted(model.plan.layers, key=lambda layer: -prod(model.plan.shapes[layer.inputs[0]]))
     for layer in larger:
@@ -296,7 +296,7 @@ def steps(model: Model, wire: Wire, boot: bool = False, most_bands: int = 2) -> 
             continue
         for bands in range(2, min(most_bands, image(model.plan.shapes[layer.name])[1] // BANDED_ROWS) + 1):
             tried = Steps(model, wire, {**best.bands, layer.name: bands})
-            if 12 * tried.arena >= 11 * best.arena:
+            if tried.arena >= best.arena * (1 - 1 / (12 if bands == 2 else 40)):
                 break
             best = tried
     return best

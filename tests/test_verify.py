@@ -34,6 +34,7 @@ CASE = CASES["plain, 3 edges"]
 STORED = {name: {"weights": name} for name in ("fp32", "cast8", "trit5", "seed")}
 EXPORTS = {**STORED, "int8": {"precision": "int8"}}
 TORCH = "passed" if find_spec("torch") else "not run"
+WRONG_PATHS = {"none.onnx": "no such file", "a.ticket": "not an ONNX file", ".": "not a folder that"}
 WRONG = 7  # examples of the certify part with another label than the network's answer
 
 
@@ -382,8 +383,8 @@ def test_json_is_the_report(place: Place) -> None:
 
 
 def test_wrong_requests_are_refused(place: Place, tmp_path: Path) -> None:
-    for name in ("none.onnx", "a.ticket", "."):
-        with pytest.raises(UsageError, match="no such file" if name != "a.ticket" else "not an ONNX file"):
+    for name in WRONG_PATHS:
+        with pytest.raises(UsageError, match=WRONG_PATHS[name]):
             place.verify(place.folder / name)
     raw, labels = place.loaded.certify
     wrong = {
@@ -519,3 +520,29 @@ def test_data_of_another_task_or_number_of_targets_are_refused(
     maps.write(tmp_path / "maps.ticket")
     with pytest.raises(DataError, match=r"need 4 outputs, the network's output is \(4, 8, 8\)"):
         verify(tmp_path / "maps.ticket", [], place.loaded)
+
+
+# C
+
+
+@pytest.fixture(scope="module")
+def folder(place: Place) -> Path:
+    export(place.source, "c", place.folder / "board")
+    return place.folder / "board"
+
+
+def test_exported_c_is_run_over_the_certify_part(place: Place, folder: Path) -> None:
+    made = place.verify(folder)
+    (link,) = (link for link in made.links if link.what == "board")
+    assert (link.outcome, link.against, link.measured, link.allowed) == ("passed", "the integer network", 0, 0)
+    assert link.examples == len(place.loaded.certify[0])
+    rows = {row.what: row.figures for row in made.rows}
+    assert rows["board"] == rows["integer network"]
+
+
+def test_another_networks_c_fails(place: Place, folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "board"
+    export(replace(CASE, seed=8).ticket(), "c", other)
+    made = place.verify(other)
+    assert not made.passed
+    assert place.command(other).exit_code == 4
