@@ -42,7 +42,9 @@ def peak(buffers: Sequence[Buffer]) -> int:
 def _place(buffers: Sequence[Buffer], order: Sequence[int]) -> tuple[list[int], int]:
     places: dict[int, int] = {}
     for i in order:
-        taken = sorted((places[j], places[j] + _rounded(buffers[j].size)) for j in places if buffers[j].meets(buffers[i]))
+        taken = sorted(
+            (places[j], places[j] + _rounded(buffers[j].size)) for j in places if buffers[j].meets(buffers[i])
+        )
         at = 0
         for start, end in taken:
             if at + _rounded(buffers[i].size) <= start:

@@ -24,7 +24,13 @@ ALIGN = 8  # of an exporter that names no other
 
 
 def export(
-    source: Ticket | Model, format: str, path: str | Path, *, overwrite: bool = False, align: int | None = None, **options: Any
+    source: Ticket | Model,
+    format: str,
+    path: str | Path,
+    *,
+    overwrite: bool = False,
+    align: int | None = None,
+    **options: Any,
 ) -> Artifact:
     """Write `source` with the exporter `format` (a name, or a path to a .py) to `path`, a file or a folder.
 

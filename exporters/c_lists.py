@@ -39,7 +39,8 @@ def stored(steps: Steps, index: int, layer: Layer, places: np.ndarray | None) ->
 def filter_lists(record: IntegerLayer, places: np.ndarray | None) -> tuple[list[int], list[int]]:
     """For each filter what it adds and what it takes off, and the numbers of both; `places`: where each weight reads."""
     assert record.values is not None
-    entries, counts = [], []
+    entries: list[int] = []
+    counts: list[int] = []
     for row in record.values.reshape(len(record.values), -1).astype(int):
         for side in (1, -1):
             found = np.repeat(np.arange(len(row)), np.maximum(side * row, 0))

@@ -47,7 +47,7 @@ def given(integer: IntegerModel, raw: Raw) -> list[np.ndarray]:
 
 def expected(integer: IntegerModel, raw: Raw) -> list[np.ndarray]:
     """What `predict` gives for them by the specification: codes, as a device holds them."""
-    outputs = []
+    outputs: list[np.ndarray] = []
     for name, codes in zip(integer.plan.outputs, run_outputs(integer, raw), strict=True):
         own = held(integer, name)
         outputs.append((codes.astype(np.int64) + own.zero_point - integer.tensors[name].zero_point).astype(own.dtype))
@@ -90,7 +90,8 @@ def run(integer: IntegerModel, folder: Path, raw: Raw) -> list[np.ndarray]:
         rows = [values.reshape(len(values), -1) for values in inputs]
         stream = b"".join(values[i].tobytes() for i in range(len(rows[0])) for values in rows)
         made = np.frombuffer(_checked([str(program)], stream), np.uint8).reshape(len(rows[0]), -1)
-    outputs, at = [], 0
+    outputs: list[np.ndarray] = []
+    at = 0
     for dtype, shape in shapes.values():
         size = prod(shape) * np.dtype(dtype).itemsize
         outputs.append(np.ascontiguousarray(made[:, at : at + size]).view(dtype).reshape(-1, *shape))

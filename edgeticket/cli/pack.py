@@ -6,8 +6,8 @@ from pathlib import Path
 import click
 
 from edgeticket.cli import format_option
-from edgeticket.ticket import read_ticket
 from edgeticket.packing import FORMS, Packed, pack_ticket
+from edgeticket.ticket import read_ticket
 
 
 @click.command("pack")
