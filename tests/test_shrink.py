@@ -351,6 +351,7 @@ def test_a_budget_that_cannot_be_met_says_what_the_least_is() -> None:
         schedule(SimpleNamespace(net=net_of(RESNET8), total=1000), Settings(), judge)
 
 
+@pytest.mark.slow
 def test_a_network_of_many_groups_is_narrowed_alike_everywhere() -> None:
     """27 layers, 14 groups, two terms: that it takes seconds is the test's own time."""
     plan = mobilenet_v1_025.plan(8, input=(3, 96, 96), classes=2)
