@@ -18,6 +18,9 @@ from edgeticket.ops import Shape
 from edgeticket.ticket import Ticket, read_ticket
 
 
+INTEGERS = {"c": "int8"}  # formats that have no floats
+
+
 @click.command("export")
 @click.argument("network", metavar="TICKET")
 @click.option("--to", "format", default="onnx", show_default=True, help="Format: a name, or the path to a .py file.")
@@ -48,7 +51,7 @@ def command(
     given = {name: value for name, value in options.items() if value is not None}
     if is_module(network) and given.get("weights", "fp32") != "fp32":
         raise UsageError(f"{network}: its weights are trained floats, which have no shorter form: leave --weights out")
-    if is_module(network) and given.get("precision") == "int8" and not about["source"]:
+    if is_module(network) and "int8" in (given.get("precision"), INTEGERS.get(format)) and not about["source"]:
         raise UsageError(f"{network}: int8 needs the ranges of its activations: give data as it reads them, -d")
     done = export(_opened(network, **about), format, output, overwrite=overwrite, align=align, **given)
     show(done, output_format)
