@@ -1,6 +1,7 @@
 """Ticket or Model -> Artifact: written by a plug-in, compared with the reference, and only then put in place."""
 
 import logging
+import os
 import tempfile
 from inspect import signature
 from pathlib import Path
@@ -40,7 +41,7 @@ def export(
     EquivalenceError. An exporter without `prove` leaves that to `edgeticket verify`. UsageError when `path` exists without
     `overwrite` or the exporter has no such option. On any error `path` is as it was.
     """
-    path, exporter = Path(path), plugins.load("exporters", format)
+    path, exporter = Path(os.path.abspath(path)), plugins.load("exporters", format)
     check_free(path, overwrite, folder=not exporter.SUFFIX)
     align = getattr(exporter, "ALIGN", ALIGN) if align is None else align
     if align < 1:

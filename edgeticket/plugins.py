@@ -58,8 +58,7 @@ def load(kind: str, name_or_path: str) -> ModuleType:
     if name not in known:
         told = ", ".join(known).replace("_", "-") or "(none)"
         raise PluginError(
-            f"{wanted.word} {name_or_path!r} is unknown: take one of {told}, "
-            "or give the path to a .py file"
+            f"{wanted.word} {name_or_path!r} is unknown: take one of {told}, or give the path to a .py file"
         )
     module = f"{wanted.package}.{wanted.prefix}{name}"
     file = ROOT.joinpath(*module.split(".")).with_suffix(".py")

@@ -11,6 +11,7 @@ from math import frexp, ldexp
 
 import numpy as np
 
+from edgeticket.errors import UnsupportedError
 from edgeticket.integer import IntegerModel, integerise
 from edgeticket.integer_layer import RESIDUALS, TABLE_UNIT, TABLES, IntegerLayer, keeps_codes
 from edgeticket.model import Float, Model, Signs
@@ -55,7 +56,7 @@ class Wire:
 def pack(model: Model, form: str = "seed") -> Wire:
     """`form`: seed (signs by the generator wherever they are the seed's), signs (stored), dense (all as int8) or lists.
 
-    Raises UnsupportedError where the integer network of `model` does not exist.
+    Raises UnsupportedError where the integer network of `model` does not exist, or has sums too large for codes.
     """
     integer = integerise(model)
     codings = {layer.name: _coding(model, layer, form) for layer in model.plan.weighted()}
@@ -63,6 +64,7 @@ def pack(model: Model, form: str = "seed") -> Wire:
     weights = {}
     for record in integer.layers:
         name = record.layer.name
+        _check_sums(integer, record)
         sections.append(numbers(model, integer, record))
         if name in codings:
             weights[name] = coded(model, record, codings[name])
@@ -74,6 +76,17 @@ def pack(model: Model, form: str = "seed") -> Wire:
     device = firmware(model, integer, codings)
     head += device.digest + bytes.fromhex(model.digest)[:8]
     return Wire(sealed(head + body), integer, codings, weights, device)
+
+
+def _check_sums(integer: IntegerModel, record: IntegerLayer) -> None:
+    """A device sums up codes and takes the zero points off the sum, which then may be larger than integer.py's."""
+    if record.values is not None and record.bias is not None and not isinstance(record.layer.op, Norm):
+        rows = np.abs(record.values.astype(np.int64)).reshape(len(record.values), -1).sum(1)
+        most = rows * reach(integer, record.layer.inputs[0]) + np.abs(record.bias.astype(np.int64))
+        if most.max() >= 1 << 31:
+            raise UnsupportedError(
+                f"layer {record.layer.name}: its sums of codes may pass 2^31 on a device: make it narrower"
+            )
 
 
 def sealed(content: bytes) -> bytes:

@@ -72,10 +72,15 @@ def cut(steps: Steps, layer: Layer, bands: int) -> list[tuple[Part, Part, Layout
 
 
 def may_band(steps: Steps, layer: Layer) -> bool:
-    """Whether the layer is a convolution over rows that a convolution makes for it alone."""
+    """Whether the layer is a convolution over rows that the layer before it, a convolution, makes for it alone.
+
+    Their constants are read together, so nothing may lie between the two.
+    """
     if not isinstance(layer.op, Conv) or len(layer.op.kernel) != 2 or layer.inputs[0] in steps.plan.inputs:
         return False
-    before = steps.plan[layer.inputs[0]]
+    before, layers = steps.plan[layer.inputs[0]], steps.plan.layers
+    if layers.index(before) + 1 != layers.index(layer):
+        return False
     alone = steps.layouts.get(before.name) == steps.wanted(layer) and before.name not in steps.plan.outputs
     return alone and isinstance(before.op, Conv) and not steps.wanted(layer).dense and steps.bytes(before.name) == 1
 

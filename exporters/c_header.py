@@ -8,7 +8,7 @@ from edgeticket.wire import Wire
 from edgeticket.wire_plan import INT8, edges, held
 from exporters.c_steps import Steps
 
-STACK, STACK_EDGE = 928, 24  # bytes; tests/test_c_boards.py holds every core's call graph against them
+STACK, STACK_EDGE = 928, 24  # bytes; tests/test_c_arches.py holds every core's call graph against them
 
 
 def stack(model: Model, wire: Wire) -> int:

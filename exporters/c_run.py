@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeticket.errors import EquivalenceError, UnsupportedError, UsageError
+from edgeticket.errors import EdgeTicketError, EquivalenceError, UnsupportedError, UsageError
 from edgeticket.integer import IntegerModel, input_codes, run_outputs
 from edgeticket.model import Raw
 from edgeticket.reference import feed
@@ -34,7 +34,9 @@ BUFFERS  while (READ) {
 def network_name(folder: Path) -> str:
     """What the files of an exported folder are named after. Raises UsageError for any other folder."""
     names = [file.name.removesuffix("_selftest.c") for file in folder.glob("*_selftest.c")]
-    if len(names) != 1 or not (folder / f"{names[0]}.c").is_file() or not (folder / f"{names[0]}.h").is_file():
+    if len(names) > 1:
+        raise UsageError(f"{folder}: holds the C of {' and '.join(sorted(names))}: keep one, or export to a new folder")
+    if not names or not (folder / f"{names[0]}.c").is_file() or not (folder / f"{names[0]}.h").is_file():
         raise UsageError(f"{folder}: not a folder that `edgeticket export --to c` wrote: export the ticket again")
     return names[0]
 
@@ -79,14 +81,18 @@ def vectors(integer: IntegerModel, name: str, raw: Raw) -> str:
 def run(integer: IntegerModel, folder: Path, raw: Raw) -> list[np.ndarray]:
     """Codes of every output, computed by the folder's C, built here.
 
-    Raises UnsupportedError without a compiler, EquivalenceError where the C does not build, crashes or refuses an input.
+    Raises UnsupportedError without a compiler, EdgeTicketError where the C does not build, EquivalenceError where it crashes or
+    refuses an input.
     """
     name, inputs = network_name(folder), given(integer, raw)
     shapes = {output: (held(integer, output).dtype, integer.plan.shapes[output]) for output in integer.plan.outputs}
     with tempfile.TemporaryDirectory(prefix="edgeticket-") as place:
         runner, program = Path(place) / "runner.c", Path(place) / "runner"
         runner.write_text(_runner(name, inputs, shapes))
-        _checked([compiler(), *FLAGS, f"-I{folder}", str(folder / f"{name}.c"), str(runner), "-o", str(program)], b"")
+        _checked(
+            [compiler(), *FLAGS, "-iquote", str(folder), str(folder / f"{name}.c"), str(runner), "-o", str(program)],
+            b"",
+        )
         rows = [values.reshape(len(values), -1) for values in inputs]
         stream = b"".join(values[i].tobytes() for i in range(len(rows[0])) for values in rows)
         made = np.frombuffer(_checked([str(program)], stream), np.uint8).reshape(len(rows[0]), -1)
@@ -122,10 +128,12 @@ def _runner(name: str, inputs: list[np.ndarray], shapes: Mapping[str, tuple[type
 
 def _checked(command: list[str], stream: bytes) -> bytes:
     try:
-        done = subprocess.run(command, input=stream, capture_output=True, timeout=_TIMEOUT_S, check=False)
+        return subprocess.run(command, input=stream, capture_output=True, timeout=_TIMEOUT_S, check=True).stdout
     except subprocess.TimeoutExpired as error:
         raise EquivalenceError(f"{command[0]} was not done after {_TIMEOUT_S} s: please report it") from error
-    if done.returncode:
-        told = done.stderr.decode(errors="replace")[-800:]
-        raise EquivalenceError(f"{Path(command[0]).name} ended with {done.returncode}: {told}")
-    return done.stdout
+    except subprocess.CalledProcessError as error:
+        told = error.stderr.decode(errors="replace")[-800:]
+        if len(command) > 1:
+            raise EdgeTicketError(f"the C does not build here: please report it with the ticket: {told}") from error
+        how = f"crashed (signal {-error.returncode})" if error.returncode < 0 else "refused an input"
+        raise EquivalenceError(f"the C {how}: please report it with the ticket") from error

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edgeticket.budget import CORES
 from edgeticket.errors import EquivalenceError, UsageError
 from edgeticket.integer import integerise
 from edgeticket.model import Model, Raw
@@ -37,6 +38,8 @@ def export(model: Model, path: Path, *, form: str = "auto", core: str = "cortex-
         raise UsageError(f"form {form!r}: take one of {', '.join(FORMS)}")
     if bands < 1:
         raise UsageError(f"bands {bands}: 1 keeps whole tensors, more take less memory")
+    if core not in CORES:
+        raise UsageError(f"core {core!r}: take one of {', '.join(CORES)}")
     form = AUTO.get(core, "seed") if form == "auto" else form
     name = identifier(path.name)
     network = Network(model, pack(model, "seed" if form == "boot" else form), name, form == "boot", bands)
@@ -67,5 +70,7 @@ def prove(model: Model, path: Path, raw: Raw, **_: str | int) -> None:
 def identifier(name: str) -> str:
     """A C identifier of a file's name."""
     cleaned = re.sub(r"\W", "_", name.partition(".")[0], flags=re.ASCII)
-    ours = cleaned.lower().startswith("et")  # as the names within the file do
-    return f"net_{cleaned}" if not cleaned or cleaned[0].isdigit() or ours else cleaned
+    taken = cleaned.lower().startswith("et") or cleaned in {
+        file.stem for file in PORT.iterdir()
+    }  # by what is in the folder
+    return f"net_{cleaned}" if not cleaned or cleaned[0].isdigit() or taken else cleaned

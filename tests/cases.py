@@ -305,7 +305,18 @@ _DILATED = Conv(8, (3, 3), ONE, (2, 1, 0, 1), (2, 1), activation="relu")
 _SERIES = Conv(8, (7,), (2,), (3, 2), (1,), activation="relu")
 _SENSORS, _SPREADS = chain((3, 8, 8), conv(8), conv(12, stride=2), *TAIL), (0.01, 50, 1)
 
+_INTERLEAVED = graph(
+    (2, 20, 20),
+    ("a", conv(8), "x"),
+    ("b", conv(8, stride=2), "x"),
+    ("c", conv(8, stride=2), "a"),
+    ("sum", Add(), "b c"),
+    ("pool", GlobalAveragePool(), "sum"),
+    ("fc", Linear(4), "pool"),
+)
+
 CASES: dict[str, Case] = {
+    "two branches, interleaved": Case(_INTERLEAVED),
     "plain": Case(_PLAIN),
     "plain, signs alone": Case(_PLAIN, learned=False),
     "plain, 3 edges": Case(_PLAIN, edges=3, density=0.4),

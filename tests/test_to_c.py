@@ -15,10 +15,11 @@ from edgeticket.compact import compact
 from edgeticket.errors import EquivalenceError, UnsupportedError, UsageError
 from edgeticket.export import export
 from edgeticket.integer import integerise
-from edgeticket.ops import conv
+from edgeticket.ops import Conv, Flatten, Linear, conv
 from edgeticket.wire import pack
-from exporters import c_run, to_c
+from exporters import c_conv, c_network, c_run, to_c
 from exporters.c_network import Network
+from exporters.c_steps import Steps
 
 FORMS = ("seed", "signs", "lists", "boot", "dense")
 SAMPLE = ("residual, 3 edges", "depthwise", "slices, shuffle and grouped, few left", "squeeze and excite", "u-net")
@@ -103,6 +104,84 @@ def test_convolutions_run_in_bands_where_that_spares_memory(folder):
     assert number(path, "ARENA") < 0.9 * whole
 
 
+WINDOWS = {
+    "dilated, uneven padding": (
+        Conv(8, (3, 3), (2, 1), (5, 0, 1, 5), (3, 3)),
+        Conv(6, (3, 3), (2, 1), (2, 0, 0, 4), (1, 2)),
+    ),
+    "strided, large kernel": (conv(8, stride=2), Conv(6, (5, 5), (1, 1), (4,) * 4, (1, 1))),
+    "depthwise": (conv(8), conv(8, groups=8, stride=2)),
+}
+
+
+@pytest.mark.parametrize("bands", [2, pytest.param(3, marks=pytest.mark.slow), pytest.param(9, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", WINDOWS)
+def test_any_number_of_bands_gives_the_same(name, bands, tmp_path, monkeypatch):
+    ticket = Case(chain((2, 20, 20), *WINDOWS[name], *TAIL), keep=1.0, learned=False).ticket()
+
+    def banded(model, wire, boot, most):
+        assert c_conv.may_band(Steps(model, wire), model.plan["l1"])
+        rows = model.plan.shapes["l1"][1]
+        return Steps(model, wire, {"l1": min(bands, rows)})
+
+    monkeypatch.setattr(c_network, "steps", banded)
+    export(ticket, "c", tmp_path / "net")
+    assert "bands of rows" in (tmp_path / "net" / "net.c").read_text()
+
+
+def test_no_band_reaches_over_another_layer():
+    model = compact(CASES["two branches, interleaved"].ticket())
+    assert not c_conv.may_band(Steps(model, pack(model)), model.plan["c"])
+
+
+def proven(case: Case, raw: np.ndarray, tmp_path: Path, form: str = "seed") -> None:
+    model = compact(case.ticket())
+    to_c.export(model, tmp_path / "net", form=form)
+    to_c.prove(model, tmp_path / "net", raw)
+
+
+def test_more_entries_of_a_sign_than_a_pass_takes(tmp_path):
+    """288 weights of one sign over codes of 255: 16-bit lanes hold 128 of them."""
+    case = Case(chain((32, 6, 6), conv(4, 3), *TAIL), keep=1.0, density=1.0, learned=False, zero_offset=True)
+    ticket = case.ticket()
+    signs = compact(ticket).weights["l0"].values
+    ticket = replace(ticket, flips={"l0": (signs < 0)[:, None]})
+    model = compact(ticket)
+    assert (model.weights["l0"].values == 1).all()
+    to_c.export(model, tmp_path / "net")
+    to_c.prove(model, tmp_path / "net", np.full((2, 32, 6, 6), 255, np.uint8))
+
+
+def test_a_sensor_at_its_ends(tmp_path):
+    case = CASES["plain, int16 sensor"]
+    ends = np.array([-32768, 32767], np.int16)
+    raw = np.random.default_rng(0).choice(ends, (4, *next(iter(case.plan.inputs.values()))))
+    assert any(next(iter(case.ticket().inputs.values())).offset)
+    proven(case, raw, tmp_path)
+
+
+@pytest.mark.slow
+def test_distances_beyond_16_bits(tmp_path):
+    op = Conv(4, (36, 36), (1, 1), (0,) * 4, (1, 1))
+    case = Case(chain((64, 36, 36), op, Flatten(), Linear(3)), keep=1.0, density=0.02, learned=False)
+    proven(case, case.raw(2), tmp_path)
+    assert "typedef uint32_t et_offset" in (tmp_path / "net" / "net.c").read_text()
+
+
+def test_names_of_other_files_are_left_to_them(tmp_path):
+    assert to_c.identifier("port") == "net_port"
+    assert to_c.identifier("serial") == "net_serial"
+    proven(CASES["one pixel"], CASES["one pixel"].raw(2), tmp_path)
+    model = compact(CASES["one pixel"].ticket())
+    to_c.export(model, tmp_path / "string")
+    to_c.prove(model, tmp_path / "string", CASES["one pixel"].raw(2))
+
+
+def test_a_core_that_there_is_not(tmp_path):
+    with pytest.raises(UsageError, match="core 'cortex-m9': take one of cortex-m0, "):
+        export(CASES["depthwise"].ticket(), "c", tmp_path / "net", core="cortex-m9")
+
+
 def test_the_source_needs_nothing(folder):
     path, _ = folder
     source = text(path, ".c")
@@ -148,11 +227,11 @@ def test_what_is_not_such_a_folder(tmp_path):
 
 def test_lists_of_a_density_fit_any_ticket_of_it():
     """A firmware's scratch depends on the plan and the density, not on which weights a search kept."""
-    case = Case(chain((2, 9, 9), conv(8), conv(12), *TAIL), edges=3, density=0.3)
-    sizes = {Network(m, pack(m), "x").steps.arena for m in (compact(replace(case, seed=s).ticket()) for s in range(4))}
-    fixed = {s: compact(replace(case, seed=s, keep=1.0).ticket()) for s in range(4)}
-    assert len({Network(m, pack(m), "x").steps.arena for m in fixed.values()}) == 1
-    assert sizes
+    case = Case(chain((2, 9, 9), conv(8), conv(12), *TAIL), edges=3, density=0.3, keep=1.0)
+    made = [compact(replace(case, seed=seed).ticket()) for seed in range(4)]
+    longest = {int(np.abs(model.weights["l1"].values).sum((1, 2, 3)).max()) for model in made}
+    assert len(longest) > 1
+    assert len({Network(model, pack(model), "x").steps.arena for model in made}) == 1
 
 
 @pytest.mark.slow

@@ -17,7 +17,6 @@ from edgeticket.network import is_module, read_module
 from edgeticket.ops import Shape
 from edgeticket.ticket import Ticket, read_ticket
 
-
 INTEGERS = {"c": "int8"}  # formats that have no floats
 
 

@@ -1,4 +1,4 @@
-#if defined(__ARM_ARCH_6M__)
+#if defined(__ARM_ARCH_6M__) || !defined(__GNUC__)
 #define ET_BITWISE /* no count of trailing zeros, no long products, no unaligned words */
 #endif
 
