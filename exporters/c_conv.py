@@ -28,12 +28,19 @@ class Part:
     count: int
 
 
+@dataclass(frozen=True)
+class Held:
+    """A tensor, or a band of it: how it lies, and from where on."""
+
+    layout: Layout
+    place: str
+
+
 def whole(steps: Steps, index: int, layer: Layer) -> None:
     """All of it in one call."""
     source = _source(steps, index, layer)
-    target, out = steps.layouts[layer.name], steps.tensor(layer.name)
-    part = Part(0, 0, target.shape[1])
-    call = _run(steps, index, layer, steps.wanted(layer), source, target, out, part, "k")
+    target = Held(steps.layouts[layer.name], steps.tensor(layer.name))
+    call = _run(steps, index, layer, source, target, Part(0, 0, target.layout.shape[1]), "k")
     steps.call(f"k = {call};", layer.name)
 
 
@@ -41,14 +48,15 @@ def banded(steps: Steps, index: int, layer: Layer, bands: int) -> None:
     """With the convolution before it, whose output is never there as a whole: rows between two bands are made twice."""
     before = steps.plan[layer.inputs[0]]
     first = steps.plan.layers.index(before)
-    source, out = _source(steps, first, before), steps.tensor(layer.name)
+    source, target = _source(steps, first, before), Held(steps.layouts[layer.name], steps.tensor(layer.name))
     cuts = list(cut(steps, layer, bands))
     between = steps.make(before.name, max(layout.size for *_, layout in cuts) * steps.bytes(before.name))
     lines = ["const uint8_t *first = k, *second;"]
     for i, (read, part, layout) in enumerate(cuts):
-        call = _run(steps, first, before, steps.wanted(before), source, layout, between, read, "first", f"_{i}")
+        band = Held(layout, between)
+        call = _run(steps, first, before, source, band, read, "first", f"_{i}")
         lines.append(f"second = {call};")
-        call = _run(steps, index, layer, layout, between, steps.layouts[layer.name], out, part, "second", f"_{i}")
+        call = _run(steps, index, layer, band, target, part, "second", f"_{i}")
         lines.append(f"{'k = ' * (i == len(cuts) - 1) or '(void)'}{call};")
     steps.call("{\n" + "\n".join(lines) + "\n  }", f"{before.name}, {layer.name}: {bands} bands of rows")
 
@@ -85,44 +93,36 @@ def may_band(steps: Steps, layer: Layer) -> bool:
     return alone and isinstance(before.op, Conv) and not steps.wanted(layer).dense and steps.bytes(before.name) == 1
 
 
-def _source(steps: Steps, index: int, layer: Layer) -> str:
-    """Where the layer's input lies as it wants it; copied there, if need be."""
+def _source(steps: Steps, index: int, layer: Layer) -> Held:
+    """The layer's input as it wants it; copied there, if need be."""
     (name,) = layer.inputs
     wanted, own, place = steps.wanted(layer), steps.layouts[steps.roots[name]], steps.use(name)
     if own == wanted or (own.dense and wanted.dense):
-        return place
+        return Held(wanted, place)
     key = ("packed", layer.name)
     made = steps.make(key, wanted.size * steps.bytes(name))
     raw = "uint8" if steps.suffix(name) == "u8" else "int16"
     pointer = f"(const {raw}_t *)(const void *)(arena + {place})"
     text = placed(steps, str(index), wanted, (pointer, raw), made, steps.suffix(name))
     steps.call(text, f"{layer.name}: padding")
-    return steps.use(key)
+    return Held(wanted, steps.use(key))
 
 
 def _run(
-    steps: Steps,
-    index: int,
-    layer: Layer,
-    wanted: Layout,
-    source: str,
-    target: Layout,
-    out: str,
-    part: Part,
-    constants: str,
-    label: str = "",
+    steps: Steps, index: int, layer: Layer, source: Held, target: Held, part: Part, constants: str, label: str = ""
 ) -> str:
-    """Tables and the call that makes `part` of the layer from `source`, which lies as `wanted`."""
-    ((a, b), (c, d)), row, column = target.steps(part.write)
+    """Tables and the call that makes `part` of the layer."""
+    wanted, written = source.layout, target.layout
+    ((a, b), (c, d)), row, column = written.steps(part.write)
     filters, inputs, *kernel = steps.plan.weight_shape(layer)
     assert isinstance(layer.op, Conv)
     suffix, moved = steps.suffix(layer.inputs[0]), part.read * wanted.pitch * steps.bytes(layer.inputs[0])
-    filled = 0 if target.dense or part.write else target.size
+    filled = 0 if written.dense or part.write else written.size
     taps = steps.table(f"static const et_offset et_tap_{index}{label}[] = {array(wanted.taps)};")
     fields = [
-        f"{{{inputs}, {prod(kernel)}, {wanted.plane}, {taps}}}, {source}{f' + {moved}' * bool(moved)}, {out}",
-        f"{target.plane}, {filled}",
-        f"{filters}, {filters // layer.op.groups}, {steps.wide_index(layer)}, {target.shape[2]}, {part.count}, {wanted.pitch}",
+        f"{{{inputs}, {prod(kernel)}, {wanted.plane}, {taps}}}, {source.place}{f' + {moved}' * bool(moved)}, {target.place}",
+        f"{written.plane}, {filled}",
+        f"{filters}, {filters // layer.op.groups}, {steps.wide_index(layer)}, {written.shape[2]}, {part.count}, {wanted.pitch}",
         f"{{{{{a}, {b}}}, {{{c}, {d}}}}}, {row}, {column}, &ET_ACT_l{index}{stored(steps, index, layer, _places(inputs, wanted))}",
     ]
     masked = steps.wire.codings[layer.name] != INT8

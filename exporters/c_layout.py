@@ -10,6 +10,7 @@ from itertools import product
 from math import prod
 
 from edgeticket.ops import Conv, Shape
+from exporters.c_site import two
 
 Phase = tuple[int, int]
 
@@ -49,7 +50,7 @@ class Layout:
 
 
 def image(shape: Shape) -> tuple[int, int, int]:
-    """A shape as (channels, height, width)."""
+    """Channels, height, width: of (channels, length) with a height of 1, of (channels,) with a width of 1 too."""
     channels, *space = shape
     height, width = (1, 1, *space)[-2:]
     return channels, height, width
@@ -66,9 +67,9 @@ def packed(op: Conv, source: Shape, target: Shape) -> Layout:
     """What `op` reads `source` from, to make `target`."""
     channels, height, width = image(source)
     _, out_height, out_width = image(target)
-    kernel, stride, dilation = (_two(values, 1) for values in (op.kernel, op.stride, op.dilation))
+    kernel, stride, dilation = (two(values, 1) for values in (op.kernel, op.stride, op.dilation))
     n = len(op.kernel)
-    before = _two(op.pad[:n], 0)
+    before = two(op.pad[:n], 0)
     ys, xs = ([k * d for k in range(size)] for size, d in zip(kernel, dilation, strict=True))
     columns = [_Extent(xs, phase, stride[1], out_width, before[1], width) for phase in {x % stride[1] for x in xs}]
     need = max(max(extent.need, extent.real) for extent in columns)
@@ -95,8 +96,3 @@ class _Extent:
         self.need = out + max(tap // stride for tap in taps if tap % stride == phase)
         self.real = -(-(before + size - phase) // stride)
         self.before = max(-(-(before - phase) // stride), 0)
-
-
-def _two(values: Shape, one: int) -> Phase:
-    height, width = (one, *values)[-2:]
-    return height, width

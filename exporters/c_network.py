@@ -11,8 +11,8 @@ from edgeticket.wire import Wire, residual
 from edgeticket.wire_plan import HEADER, INT8, SEED, edges
 from exporters import c_load
 from exporters.c_header import header
-from exporters.c_steps import ELEMENTS, MOST, steps
-from exporters.c_text import array
+from exporters.c_steps import MOST, steps
+from exporters.c_text import ELEMENTS, array
 
 FRAGMENTS = Path(__file__).with_name("c")
 

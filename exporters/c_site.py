@@ -80,13 +80,6 @@ class Site:
         return f"static const {struct} {self.name(struct.removeprefix('et_'))} = {table(values)};"
 
 
-def flat(shape: Shape) -> tuple[int, int, int]:
-    """Channels, height, width: of (channels, length) with a height of 1, of (channels,) with a width of 1 too."""
-    channels, *size = shape
-    height, width = (1, 1, *size)[-2:]
-    return channels, height, width
-
-
 def two(values: Sequence[T], one: T) -> tuple[T, T]:
     """Of height and width, where a value for the width alone has `one` beside it."""
     first, second = (one, *values)[-2:]

@@ -20,10 +20,11 @@ from edgeticket.ops import (
 )
 from edgeticket.reference import pool
 from exporters.c_kernel import Kernel
-from exporters.c_site import Site, flat, table, two
+from exporters.c_layout import image
+from exporters.c_site import Site, table, two
+from exporters.c_text import ELEMENTS
 
 WORD = 1 << 16  # indices in tables are uint16_t
-ELEMENTS = {"u8": "uint8_t", "i16": "int16_t"}
 BYTES = {"u8": 1, "i16": 2}
 
 
@@ -32,7 +33,7 @@ def _pool(site: Site) -> Kernel:
     assert isinstance(op, MaxPool | AveragePool)
     n = len(op.kernel)
     sides = [two(op.kernel, 1), two(op.stride, 1), two(op.pad[:n], 0)]
-    window = site.table("et_window", [*flat(site.shapes[0]), *flat(site.shape)[1:], *sides])
+    window = site.table("et_window", [*image(site.shapes[0]), *image(site.shape)[1:], *sides])
     at = f"{site.x}, {site.y}, &{site.name('window')}"
     if isinstance(op, MaxPool):
         span = (site.shape[-1] - 1) * op.stride[-1] + op.kernel[-1]
@@ -62,7 +63,7 @@ def _global_average_pool(site: Site) -> Kernel:
 def _resize(site: Site) -> Kernel:
     op, kind = site.op, site.kind
     assert isinstance(op, Resize)
-    sizes = site.table("et_resize", [*flat(site.shapes[0]), *flat(site.shape)[1:]])
+    sizes = site.table("et_resize", [*image(site.shapes[0]), *image(site.shape)[1:]])
     at, fragments = f"{site.x}, {site.y}, &{site.name('resize')}", ("ops_resize.h",)
     if op.mode == "nearest":
         return Kernel((*fragments, f"ops_nearest.h:{kind}"), (sizes,), f"et_nearest_{kind}({at});")
@@ -115,7 +116,7 @@ def _pad(site: Site) -> Kernel:
     assert isinstance(op, Pad)
     n = len(op.pad) // 2
     (above, left), (below, right) = two(op.pad[:n], 0), two(op.pad[n:], 0)
-    (channels, height, width), (_, out_height, out_width) = flat(site.shapes[0]), flat(site.shape)
+    (channels, height, width), (_, out_height, out_width) = image(site.shapes[0]), image(site.shape)
     rows, columns = height + min(above, 0) + min(below, 0), width + min(left, 0) + min(right, 0)
     first = (max(-above, 0) * width + max(-left, 0)) * size
     out_first = (max(above, 0) * out_width + max(left, 0)) * size
@@ -138,8 +139,8 @@ def _conv_transpose(site: Site) -> Kernel:
     op, kind = site.op, site.kind
     assert isinstance(op, ConvTranspose)
     n = len(op.kernel)
-    inputs, height, width = flat(site.shapes[0])
-    _, out_height, out_width = flat(site.shape)
+    inputs, height, width = image(site.shapes[0])
+    _, out_height, out_width = image(site.shape)
     whole = (width - 1) * op.stride[-1] + op.kernel[-1] + op.out_pad[-1]
     sides = [two(op.kernel, 1), two(op.stride, 1), two(op.pad[:n], 0)]
     spread = site.table("et_spread", [inputs, height, width, out_height, out_width, *sides, whole])

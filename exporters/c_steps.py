@@ -19,7 +19,7 @@ from exporters import c_conv, c_place
 from exporters.c_layout import Layout, dense, image, packed
 from exporters.c_lists import stored
 from exporters.c_operations import operation
-from exporters.c_text import number_type
+from exporters.c_text import ELEMENTS, number_type
 
 MOST = 0xFFFF
 BANDED_ROWS = 2  # of a band, at least
@@ -27,7 +27,6 @@ TILE = 16  # positions, as in exporters/c/tile.h
 SLACK = 32  # bytes behind the arena that the last positions of a run may read
 Alias = Flatten | Reshape  # the same bytes
 Key = str | tuple[str, str | int]
-ELEMENTS = {"u8": "uint8_t", "i16": "int16_t"}
 
 
 @dataclass(frozen=True)

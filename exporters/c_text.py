@@ -14,6 +14,9 @@ TYPES = {
 }
 
 
+ELEMENTS = {"u8": "uint8_t", "i16": "int16_t"}  # of tensors, as templates name them
+
+
 def number_type(dtype: np.dtype | type) -> str:
     return TYPES[np.dtype(dtype).name]
 
