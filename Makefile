@@ -8,7 +8,7 @@ THREADS := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 TORCH := torch==2.13.0
 DATA := sktime==1.2.0 river==0.26.1
 
-.PHONY: all demo lint test check soak bench sample evidence latency clean
+.PHONY: all demo lint test check soak bench sample evidence latency mcu clean
 
 all: lint test
 
@@ -44,6 +44,10 @@ evidence: $(BIN)/.installed
 
 latency: $(BIN)/.installed
 	$(THREADS) $(BIN)/python docs/evidence/latency.py
+
+mcu: $(BIN)/.installed
+	$(BIN)/python docs/evidence/mcu.py
+	$(BIN)/python docs/evidence/cores.py
 
 sample: $(BIN)/.installed
 	$(THREADS) $(BIN)/python -m sample_models.make
