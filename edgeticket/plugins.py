@@ -56,7 +56,8 @@ def load(kind: str, name_or_path: str) -> ModuleType:
         return _checked(_import_file(wanted, path), wanted, str(path))
     known, name = names(kind), name_or_path.replace("-", "_")
     if name not in known:
-        told = ", ".join(known).replace("_", "-") or "(none)"
+        told = ", ".join(known) or "(none)"
+        told = told.replace("_", "-") if kind == "targets" else told  # as docs/boards.md writes them
         raise PluginError(
             f"{wanted.word} {name_or_path!r} is unknown: take one of {told}, or give the path to a .py file"
         )
