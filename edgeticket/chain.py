@@ -25,6 +25,7 @@ from edgeticket.config import CONFIG, CONTROL, FLOAT, LOG, PARTIAL, REPORT, WIDE
 from edgeticket.describe import describe, describe_text, prove_compact, prove_text
 from edgeticket.errors import EdgeTicketError, UsageError
 from edgeticket.export import export
+from edgeticket.files import put_in_place
 from edgeticket.find import find
 from edgeticket.found import Found
 from edgeticket.network import network_plan
@@ -67,7 +68,7 @@ def run(
         partial.mkdir(parents=True, exist_ok=True)
         _start(partial, config)
         _work(config, partial, say, report)
-        _put_in_place(partial, target)
+        put_in_place(partial, target)
     except BrokenPipeError:
         raise
     except OSError as error:
@@ -99,21 +100,6 @@ def _work(config: Config, partial: Path, say: Callable[[str], None], report: Cal
 def _checkpoint(ticket: Path) -> Path:
     """Kept until all is done: a run that stops after the search need not search again."""
     return ticket.with_name(ticket.name + ".checkpoint")
-
-
-def _put_in_place(partial: Path, target: Path) -> None:
-    """The folder of an earlier run leaves last, so there is always a whole one, except between two renames."""
-    old = target.with_name(f".{target.name}.old")
-    if target.exists():
-        shutil.rmtree(old, ignore_errors=True)
-        target.rename(old)
-    try:
-        partial.rename(target)
-    except OSError:
-        if old.exists():
-            old.rename(target)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _start(partial: Path, config: Config) -> None:

@@ -1,6 +1,7 @@
 """Writing files so that a reader, a power cut or a full disk sees the old file or the new one, never a third state."""
 
 import os
+import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -68,6 +69,24 @@ def write_atomic(path: Path, content: bytes) -> None:
             f"{path} is written, but its folder cannot be synced ({error.strerror or error}): "
             "a power cut could still bring the old file back: check the disk"
         ) from error
+
+
+def put_in_place(partial: Path, target: Path) -> None:
+    """Make the folder `partial` be `target`.
+
+    A folder that is there leaves last, so there is always a whole one, except between two renames.
+    """
+    old = target.with_name(f".{target.name}.old")
+    if target.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        target.rename(old)
+    try:
+        partial.rename(target)
+    except OSError:
+        if old.exists():
+            old.rename(target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 @contextmanager

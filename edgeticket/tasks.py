@@ -44,6 +44,9 @@ class Task(Protocol):
     def headline(self, part: Scored) -> float:
         """One figure, for choosing."""
 
+    def deviation(self, part: Scored, value: float) -> float:
+        """Of one example, at a headline of `value`: over the square root of their number it is the headline's standard error."""
+
     def figures(self, certify: Scored, select: Scored | None) -> dict[str, Any]:
         """With 95 % intervals, ready for JSON. `select` may be None where `thresholds` is False."""
 
@@ -76,6 +79,12 @@ class Classification:
 
     def headline(self, part: Scored) -> float:
         return float((part.values == part.labels).mean())
+
+    def deviation(self, part: Scored, value: float) -> float:
+        """Of a Bernoulli trial; no accuracy is closer to 1 or 0 than the part can show (Laplace's rule of succession)."""
+        n = len(part.labels)
+        p = min(max(value, 1 / (n + 2)), (n + 1) / (n + 2))
+        return sqrt(p * (1 - p))
 
     def figures(self, certify: Scored, select: Scored | None) -> dict[str, Any]:
         k, n = int((certify.values == certify.labels).sum()), len(certify.labels)
@@ -114,6 +123,11 @@ class Regression:
     def headline(self, part: Scored) -> float:
         """In standard deviations of the targets, over all of them."""
         return float(np.sqrt(self._relative(part).mean()))
+
+    def deviation(self, part: Scored, value: float) -> float:
+        """That of the squared error, by the delta method, whatever the value."""
+        squared = self._relative(part)
+        return float(squared.std(ddof=1) / (2 * np.sqrt(squared.mean())))
 
     def figures(self, certify: Scored, select: Scored | None) -> dict[str, Any]:
         """Of each target, in its unit. The interval is that of the mean squared error by the central limit theorem."""
@@ -162,6 +176,14 @@ class Anomaly:
 
     def headline(self, part: Scored) -> float:
         return float(_placements(part)[0].mean())
+
+    def deviation(self, part: Scored, value: float) -> float:
+        """DeLong's, whatever the value; where all pairs agree that of the rarer label as so many trials."""
+        variance, n = _variance(*_placements(part)), len(part.labels)
+        if not variance:
+            rare = min(int((part.labels == label).sum()) for label in (0, 1))
+            variance = (rare + 1) / (rare + 2) ** 2 / rare
+        return sqrt(variance * n)
 
     def figures(self, certify: Scored, select: Scored | None) -> dict[str, Any]:
         """The AUC's interval is DeLong's, those of the two rates at the operating point are Clopper-Pearson's."""

@@ -286,7 +286,7 @@ def test_nothing_appears_when_a_step_fails(tmp_path: Path, monkeypatch: pytest.M
     for name, error, code in [
         ("prove_compact", different, 4),
         ("export", different, 4),
-        ("_put_in_place", full, 1),
+        ("put_in_place", full, 1),
         ("bench", full, 1),
     ]:
         with monkeypatch.context() as patch:
@@ -315,9 +315,9 @@ def test_a_rename_that_fails_brings_the_old_folder_back(tmp_path: Path, monkeypa
     with monkeypatch.context() as patch:
         patch.setattr(Path, "rename", refuse)
         with pytest.raises(OSError, match="Input/output"):
-            chain._put_in_place(partial, target)
+            chain.put_in_place(partial, target)
     assert contents(tmp_path) == {"tiny/of": b"tiny", "tiny.partial/of": b"tiny.partial"}
-    chain._put_in_place(partial, target)
+    chain.put_in_place(partial, target)
     assert contents(tmp_path) == {"tiny/of": b"tiny.partial"}
 
 

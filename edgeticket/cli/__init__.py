@@ -22,6 +22,10 @@ from edgeticket.errors import EdgeTicketError
 # The order of work; a command that is not named here comes last.
 ORDER = [
     "inspect",
+    "bound",
+    "construct",
+    "poc",
+    "report",
     "find",
     "sweep",
     "show",
@@ -34,8 +38,16 @@ ORDER = [
     "bench",
     "data",
     "run",
+    "benchmark",
+    "compare",
 ]
-EXTRAS = {"torch": "edgeticket[search]", "PIL": "edgeticket[images]"}
+EXTRAS = {
+    "torch": "edgeticket[search]",
+    "PIL": "edgeticket[images]",
+    "torch_pruning": "edgeticket[poc]",
+    "distributed": "edgeticket[cluster]",
+    "jinja2": "edgeticket[report]",
+}
 INTERRUPTED = 130
 _DEBUG = "edgeticket.debug"
 

@@ -36,6 +36,33 @@ def bar() -> Iterator[Callable[[Any], None]]:
         yield report
 
 
+@contextmanager
+def stages() -> Iterator[Callable[[Any], None]]:
+    """A function that takes `poc.Stage`: a bar per stage, with ETA; silent where stderr is no terminal."""
+    bars: dict[str, Any] = {}
+    with ExitStack() as stack:
+
+        def report(stage: Any) -> None:
+            if stage.name not in bars:
+                stack.close()
+                bars[stage.name] = stack.enter_context(_counter(stage))
+            current = bars[stage.name]
+            current.update(stage.done - current.pos, stage)
+
+        yield report
+
+
+def _counter(stage: Any) -> Any:
+    return click.progressbar(
+        length=stage.of,
+        label=f"{stage.name:20}",
+        file=sys.stderr,
+        hidden=not sys.stderr.isatty(),
+        show_pos=True,
+        item_show_func=lambda stage: stage.note if stage else "",
+    )
+
+
 def _bar(progress: Any) -> Any:
     return click.progressbar(
         length=progress.steps,

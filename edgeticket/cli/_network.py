@@ -17,7 +17,7 @@ NETWORK = (
 DENSITY = "Kept edges / (fan-in x edges), above 0 and at most 1, e.g. 0.1 or auto,conv1=0.5; auto: half an edge a connection, or what --budget wants."
 EDGES = "Random edges a connection, 1 to 16, e.g. 3 or auto,conv1=4."
 LEARN = (
-    "Layers with learned int8 weights: stem, head (while at most 5 % of the weights), depthwise, layer names, or none."
+    "Layers with learned int8 weights: stem, head (while at most 5 % of the weights), depthwise, layer names, all, or none."
 )
 BUDGET = (
     "What the result may cost on a device, e.g. latency=2ms@cpu,packet=6K or flash=32K@cortex-m4,ram=20K,"
@@ -50,8 +50,13 @@ def _shapes(ctx: click.Context, parameter: click.Parameter, texts: tuple[str, ..
     return [tuple(map(int, text.split("x"))) for text in texts]
 
 
+def latency_file() -> Path:
+    """Where entries of latency tables are kept: among the program's own files of this user."""
+    return Path(click.get_app_dir("edgeticket")) / "latency.json"
+
+
 def latency_table(threads: int, inputs: Mapping[str, Any]) -> Any:
-    """This CPU's, kept among the program's own files of this user. `inputs`: the sensors of the networks to come."""
+    """This CPU's. `inputs`: the sensors of the networks to come."""
     from edgeticket.latency import Table
 
-    return Table(Path(click.get_app_dir("edgeticket")) / "latency.json", threads, inputs)
+    return Table(latency_file(), threads, inputs)

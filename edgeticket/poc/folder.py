@@ -1,0 +1,128 @@
+"""Where a proof of concept lies while it runs: NAME.partial, gone on with after any stop, and put in place whole."""
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from edgeticket.errors import EdgeTicketError, UsageError
+from edgeticket.files import put_in_place, write_atomic
+from edgeticket.poc.jobs import Done, Job
+
+PARTIAL, ROWS, KEY = ".partial", "rows.jsonl", "request.json"
+ABOUT = ("job", "files")  # what a row says beside its facts
+
+
+class Folder:
+    """`key`: what must be the same for rows to be gone on with. `rows`: all that jobs gave, in the order that they ended."""
+
+    def __init__(self, partial: Path, key: Mapping[str, Any]) -> None:
+        self.partial, self.rows = partial, list[dict[str, Any]]()
+        text = json.dumps(key, sort_keys=True)
+        if self._known() not in (None, text):
+            for child in partial.iterdir():
+                shutil.rmtree(child) if child.is_dir() else child.unlink()
+        write_atomic(partial / KEY, text.encode())
+        self.checkpoints = partial / "checkpoints"
+        self.checkpoints.mkdir(exist_ok=True)
+        self.rows = _read(partial / ROWS)
+
+    def _known(self) -> str | None:
+        path = self.partial / KEY
+        return path.read_text(encoding="utf-8") if path.exists() else None
+
+    def add(self, job: Job, done: Done) -> None:
+        """Files first: a row that is there has its files. Rows of the same job are replaced."""
+        for name, content in done.files.items():
+            path = self.partial / name
+            path.parent.mkdir(exist_ok=True)
+            write_atomic(path, content)
+        about = {"job": asdict(job), "files": _digests(done.files)}
+        self.rows = [row for row in self.rows if row["job"] != about["job"]] + [row | about for row in done.rows]
+        write_atomic(self.partial / ROWS, "".join(json.dumps(row) + "\n" for row in self.rows).encode())
+
+    def of(self, job: Job) -> list[dict[str, Any]]:
+        """Rows of a job that is done; none where it is not, or its files are not what they were."""
+        found = [row for row in self.rows if row["job"] == asdict(job)]
+        whole = all(self._digest(name) == digest for row in found for name, digest in row["files"].items())
+        return [{key: value for key, value in row.items() if key not in ABOUT} for row in found] if whole else []
+
+    def _digest(self, name: str) -> str | None:
+        path = self.partial / name
+        return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+
+
+def _digests(files: Mapping[str, bytes]) -> dict[str, str]:
+    return {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    if not path.exists():
+        return []
+    try:
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except ValueError as error:
+        raise EdgeTicketError(f"{path}: damaged ({error}): delete the folder {path.parent} and start again") from error
+
+
+def check_target(target: Path, overwrite: bool) -> None:
+    """Raises UsageError where something is there that may not be gone on from, or replaced."""
+    if target.exists() and not (overwrite and (target / KEY).is_file()):
+        raise UsageError(
+            f"{target} exists already: name another (-o), or add --overwrite to go on from, or replace, an earlier proof"
+        )
+
+
+@contextmanager
+def opened(target: Path, key: Mapping[str, Any]) -> Iterator[Folder]:
+    """The folder that becomes `target` when the block ends well; what it holds is kept otherwise.
+
+    A finished folder of the same key is gone on from. Raises UsageError where another run is at work on it.
+    """
+    partial = target.with_name(target.name + PARTIAL)
+    try:
+        partial.mkdir(parents=True, exist_ok=True)
+        with _alone(partial):
+            _go_on_from(target, partial, json.dumps(key, sort_keys=True))
+            folder = Folder(partial, key)
+            yield folder
+            shutil.rmtree(folder.checkpoints)
+            put_in_place(partial, target)
+    except OSError as error:
+        raise EdgeTicketError(
+            f"cannot write {error.filename or partial}: {error.strerror or error}; nothing that was done is lost: free some "
+            "space or choose another folder, then run it again: it goes on where it stopped"
+        ) from error
+
+
+def _go_on_from(target: Path, partial: Path, key: str) -> None:
+    """More seeds of the same proof: what is finished need not be run again."""
+    if (partial / KEY).exists() or not target.exists() or (target / KEY).read_text(encoding="utf-8") != key:
+        return
+    for name in ("tickets", "rivals"):
+        if (target / name).is_dir():
+            shutil.copytree(target / name, partial / name, dirs_exist_ok=True)
+    for name in (ROWS, KEY):  # the key last: a copy that was stopped is begun anew
+        write_atomic(partial / name, (target / name).read_bytes())
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Raises UsageError where another process holds the folder."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(
+                f"another run is at work in {folder}: wait for it, or give this one another name (-o)"
+            ) from None
+        yield
+    finally:
+        os.close(descriptor)
