@@ -70,6 +70,7 @@ def deliver(
         "ticket": f"{name}.ticket",
         **{key: row[key] for key in ("digest", "certify", "select", "figures", "purity", "curve")},
         **{key: told[key] for key in ("layers", "total", "bytes", "peak_activations")},
+        "labels": list(data.classes),
         "confusion": confusion(ticket, data),
         "files": files,
         "bench": [_bench_row(path, report, period_ms) for path, report in zip(paths, reports, strict=True)],
