@@ -7,69 +7,29 @@ import fcntl
 import hashlib
 import json
 import os
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from edgeticket import __version__
 from edgeticket.auto import effort, wanted
-from edgeticket.budget import Budget, Cost, Verdict
-from edgeticket.compact import compact
-from edgeticket.cost import estimated
+from edgeticket.budget import Budget
 from edgeticket.data import Data
-from edgeticket.describe import describe
-from edgeticket.errors import BudgetError, PluginError, UnsupportedError, UsageError
+from edgeticket.errors import UsageError
 from edgeticket.files import write_atomic
-from edgeticket.find import find
-from edgeticket.found import Found
 from edgeticket.network import network_plan
-from edgeticket.pareto import CORE, read_rows
+from edgeticket.pareto import read_rows
+from edgeticket.pool import open_pool
+from edgeticket.row import Search, Task, run
 from edgeticket.search._training import Progress
 from edgeticket.session import Session
 from edgeticket.settings import Settings
 from edgeticket.spending import Latency
 
 TIMED_STEPS = 12
-
-
-@dataclass(frozen=True)
-class Search:
-    """One row to be. `budget`: as on the command line, or empty."""
-
-    network: str
-    budget: str
-    settings: Settings
-
-    def key(self, data: Data) -> dict[str, Any]:
-        """What a finished row must share to be this one's: never where a plug-in lies, but what it says.
-
-        Raises PluginError for a file that is not there.
-        """
-        words = self.settings.words()
-        return {
-            "edgeticket": __version__,
-            "network": _identity(self.network),
-            "budget": self.budget,
-            "data": data.digest,
-            "examples": len(data.train[0]),
-        } | {name: _identity(word) if name in ("method", "teacher") else word for name, word in words.items()}
-
-
-def _identity(word: str) -> str:
-    """Of PATH.py or PATH.py:MORE with the file's SHA-256; a name as it is."""
-    named = re.fullmatch(r"(.+?\.py)(:.*)?", word)
-    if not named:
-        return word
-    path = Path(named[1])
-    if not path.is_file():
-        raise PluginError(f"{path}: there is no such file")
-    return f"{path.name}{named[2] or ''} sha256 {hashlib.sha256(path.read_bytes()).hexdigest()}"
 
 
 def grid(networks: Sequence[str], budgets: Sequence[str], seeds: Sequence[int], **axes: Sequence[Any]) -> list[Search]:
@@ -104,36 +64,71 @@ def sweep(
     *,
     latency: Latency | None = None,
     report: Callable[[int, int, Progress], None] = lambda row, rows, progress: None,
+    workers: int = 1,
+    cluster: str = "",
+    finished: Callable[[int, int], None] = lambda row, rows: None,
 ) -> list[dict[str, Any]]:
     """Run what is missing in the file; the rows of these searches, in their order. Several sweeps may share a file.
 
-    A search that is interrupted goes on from a checkpoint of its own beside the file. A budget that no width meets gives a row
-    that says so. `report` gets the row's number, how many there are, and how far its search is.
+    A search that is interrupted goes on from a checkpoint of its own beside the file, unless it ran on a `cluster`. A budget
+    that no width meets gives a row that says so. `report` gets the row's number, how many there are, and how far its search
+    is. More `workers`, or a `cluster` (edgeticket/pool.py), report rows that are `finished` instead.
+    Raises UsageError where these are to measure latency, which is true only of a machine that does nothing else.
     """
-    rows, found, number = read_rows(path), [], 0
+    pooled = workers > 1 or bool(cluster)
+    if pooled and (latency or any("latency" in search.budget for search in searches)):
+        raise UsageError("latency is measured on this machine while nothing else runs: use one worker, or leave it out")
+    rows, keys = read_rows(path), []  # type: list[Any], list[dict[str, Any]]
     missing = sum(not done(search, data, rows) for search in searches)
+    tasks = _tasks(searches, data, path, keys, not cluster)
+    ran = _elsewhere(tasks, data, workers, cluster) if pooled else _here(tasks, data, latency, report, missing)
+    if pooled:
+        finished(0, missing)
+    for number, (task, figures) in enumerate(ran, 1):
+        _append(path, {"key": task.key} | figures)
+        if task.checkpoint:
+            task.checkpoint.unlink(missing_ok=True)
+        if pooled:
+            finished(number, max(number, missing))
+    rows = read_rows(path)
+    return [_of(key, rows) for key in keys]
+
+
+def _tasks(
+    searches: Sequence[Search], data: Data, path: Path, keys: list[dict[str, Any]], resumable: bool
+) -> Iterator[Task]:
+    """Of searches whose row the file has not by then; `keys` gets the key of each search."""
     for search in searches:
         key = search.key(data)  # before the search: a plug-in's file may be edited while it runs
-        row = _of(key, read_rows(path))
-        if row is None:
-            number += 1
+        keys.append(key)
+        if _of(key, read_rows(path)) is None:
             mark = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
-            checkpoint = path.with_name(f"{path.name}.{mark}.checkpoint")
-            figures = _row(search, data, checkpoint, latency, partial(report, number, max(number, missing)))
-            row = _append(path, {"key": key} | figures)
-            checkpoint.unlink(missing_ok=True)
-        found.append(row)
-    return found
+            checkpoint = path.with_name(f"{path.name}.{mark}.checkpoint") if resumable else None
+            yield Task(search, key, network_plan(search.network, data), checkpoint)
 
 
-def _append(path: Path, row: dict[str, Any]) -> dict[str, Any]:
-    """The row that the file has then: another sweep's where that was faster."""
+def _here(
+    tasks: Iterable[Task],
+    data: Data,
+    latency: Latency | None,
+    report: Callable[[int, int, Progress], None],
+    missing: int,
+) -> Iterator[tuple[Task, dict[str, Any]]]:
+    for number, task in enumerate(tasks, 1):
+        yield task, run(data, task, latency, partial(report, number, max(number, missing)))
+
+
+def _elsewhere(tasks: Iterable[Task], data: Data, workers: int, cluster: str) -> Iterator[tuple[Task, dict[str, Any]]]:
+    with open_pool(workers, cluster) as pool:
+        yield from pool.run(run, data, tasks)
+
+
+def _append(path: Path, row: dict[str, Any]) -> None:
+    """Unless another sweep was faster."""
     with _alone(path.parent):
         rows = read_rows(path)
-        there: dict[str, Any] | None = _of(row["key"], rows)
-        if there is None:
+        if _of(row["key"], rows) is None:
             write_atomic(path, "".join(json.dumps(one) + "\n" for one in [*rows, row]).encode())
-    return there or row
 
 
 @contextmanager
@@ -146,59 +141,6 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-def _row(
-    search: Search, data: Data, checkpoint: Path, latency: Latency | None, report: Callable[[Progress], None]
-) -> dict[str, Any]:
-    budget = Budget.parse(search.budget) if search.budget else None
-    plan = network_plan(search.network, data)
-    try:
-        found = find(
-            plan,
-            data,
-            search.settings,
-            budget=budget,
-            latency=latency,
-            control=False,
-            checkpoint=checkpoint,
-            report=report,
-        )
-    except BudgetError as error:
-        return {"failed": str(error)}
-    return _figures(found, latency)
-
-
-def _figures(found: Found, latency: Latency | None) -> dict[str, Any]:
-    told, model, result = describe(found.ticket), compact(found.ticket), found.results[0]
-    narrow = model.plan
-    try:
-        core = estimated(model, CORE)
-    except UnsupportedError:  # it has no C form
-        core = Cost(CORE, "none")
-    if latency:
-        latency.fill([narrow])
-    return {
-        "select": result.task.headline(result.select),
-        "certify": result.task.headline(result.certify),
-        "headline": result.task.headline_word,
-        "lower_is_better": result.task.lower_is_better,
-        "purity": result.purity,
-        "widths": result.widths,
-        "cpu_seconds": result.seconds + sum(trial.seconds for trial in found.trials),
-        "missed": [verdict.text() for verdict in found.verdicts if not verdict.met],
-        "cost": {
-            "latency_ms": _measured(found.verdicts) or (latency.predict(narrow) if latency else None),
-            "packed_bytes": told["bytes"]["packed"],
-            "kept_macs": told["total"]["kept_macs"],
-            "instructions": core.instructions,
-            "ram_bytes": core.ram_bytes,
-        },
-    }
-
-
-def _measured(verdicts: Sequence[Verdict]) -> float | None:
-    return next((verdict.value for verdict in verdicts if verdict.term.resource == "latency_ms"), None)
 
 
 def tried(search: Search) -> bool:

@@ -23,6 +23,7 @@ LAYERS = {
     "edgeticket.plan": 1,
     "edgeticket.budget": 1,
     "edgeticket.theory": 1,
+    "edgeticket.sequential": 1,
     "edgeticket.rfss": 2,
     "edgeticket.bounds": 2,
     "edgeticket.relu_network": 3,
@@ -88,6 +89,7 @@ LAYERS = {
     "edgeticket.bundle": 6,
     "edgeticket.rollout": 6,
     "edgeticket.chain": 7,
+    "edgeticket.claims": 7,
     "edgeticket.poc": 7,
     "edgeticket.row": 7,
     "edgeticket.sweep": 7,
@@ -127,7 +129,9 @@ NEIGHBOURS = {
     ("edgeticket.sweep", "edgeticket.row"): "and adds rows",
     ("edgeticket.row", "edgeticket.pareto"): "a row has the costs that are compared",
     ("edgeticket.bound_table", "edgeticket.pareto"): "pictures are drawn alike every time",
-    ("edgeticket.poc", "edgeticket.sweep"): "its cost is known before it starts, as a sweep's",
+    ("edgeticket.claims", "edgeticket.poc"): "what a proof of concept claims is judged by its own rules",
+    ("edgeticket.poc", "edgeticket.sweep"): "and estimated alike",
+    ("edgeticket.poc", "edgeticket.row"): "its cost is known before it starts, as a sweep's",
     ("edgeticket.poc", "edgeticket.report"): "one wording of a verdict",
     ("edgeticket.compact", "edgeticket.reference"): "compaction is proven with the oracle",
     ("edgeticket.integer", "edgeticket.integer_layer"): "one specification, in two files",
@@ -164,6 +168,8 @@ MAY_IMPORT = {
     "click": ("edgeticket.cli",),
     "torch_pruning": ("edgeticket.search._pruned",),
     "distributed": ("edgeticket.cluster",),
+    "sqlalchemy": ("edgeticket.rollout",),
+    "paho": ("edgeticket.rollout.mqtt",),
 }
 
 

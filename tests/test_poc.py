@@ -45,7 +45,7 @@ class Here:
                 return
             if len(self.jobs) == self.stop_at:
                 raise KeyboardInterrupt
-            self.jobs.append(item.name)
+            self.jobs.append(str(item))
             yield item, function(shared, item)
 
 
@@ -323,3 +323,11 @@ def test_the_protocol_page_lists_the_suite() -> None:
         cells = [cell.strip() for cell in row.strip("|").split("|")]
         assert cells[1:] == [f"`{task.model}`", task.success, f"{task.epochs}, {task.batch}", str(suite.SEEDS)]
         Criterion.parse(task.success, "classification", False)
+
+
+def test_latency_is_not_measured_beside_other_searches(tmp_path: Path) -> None:
+    request = replace(REQUEST, budget="latency=1ms@cpu")
+    request.check(DIGITS, tmp_path / "a")
+    for beside in ({"workers": 2}, {"remote": True}):
+        with pytest.raises(UsageError, match="disturb"):
+            request.check(DIGITS, tmp_path / "a", **beside)  # type: ignore[arg-type]

@@ -3,12 +3,20 @@
 import hashlib
 import json
 import math
+import os
+import pickle
+import signal
+import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from test_pool import runs, wait_until
 
 torch = pytest.importorskip("torch")
 
@@ -312,6 +320,102 @@ def test_an_interrupted_sweep_is_told_to_start_again(tmp_path: Path, monkeypatch
 
 def stop_all(*given, **options) -> None:
     raise KeyboardInterrupt
+
+
+class Here:
+    """A pool that keeps what it was given and works in this process, last item first."""
+
+    def __init__(self) -> None:
+        self.opened: list[tuple[int, str]] = []
+        self.tasks: list[Any] = []
+
+    @contextmanager
+    def open(self, workers: int, cluster: str) -> Iterator["Here"]:
+        self.opened.append((workers, cluster))
+        yield self
+
+    def run(self, function: Any, shared: Any, items: Any) -> Iterator[Any]:
+        self.tasks = pickle.loads(pickle.dumps(list(items)))
+        for task in reversed(self.tasks):
+            yield task, function(shared, task)
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> Here:
+    pool = Here()
+    monkeypatch.setattr("edgeticket.sweep.open_pool", pool.open)
+    return pool
+
+
+def test_rows_of_a_pool_are_those_of_one_process_in_their_order(digits: Data, tmp_path: Path, here: Here) -> None:
+    searches, counted = grid(["conv:8,8"], [""], [0, 1, 2], density=["0.5"], **QUICK), []
+    alone = sweep(searches, digits, tmp_path / "alone.jsonl")
+    assert here.opened == []
+    sweep(searches[1:2], digits, tmp_path / "rows.jsonl")
+    finished = lambda row, of: counted.append((row, of))  # noqa: E731
+    rows = sweep(searches, digits, tmp_path / "rows.jsonl", workers=2, finished=finished)
+    for row in (*alone, *rows):
+        del row["cpu_seconds"]
+    assert rows == alone
+    assert [row["key"]["seed"] for row in read_rows(tmp_path / "rows.jsonl")] == [1, 2, 0]
+    assert counted == [(0, 2), (1, 2), (2, 2)]
+    assert here.opened == [(2, "")]
+    assert [str(task) for task in here.tasks] == ["conv:8,8, seed 0", "conv:8,8, seed 2"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["alone.jsonl", "rows.jsonl"]
+
+
+def test_only_what_runs_here_has_a_checkpoint(digits: Data, tmp_path: Path, here: Here) -> None:
+    search = grid(["conv:8,8"], ["packet=2K"], [0], density=["0.5"], **QUICK)
+    for name, cluster in (("one", ""), ("two", "tcp://there:1")):
+        sweep(search, digits, tmp_path / name, workers=1 if cluster else 2, cluster=cluster)
+        (task,) = here.tasks
+        assert (task.checkpoint is None) == bool(cluster)
+        assert str(task) == "conv:8,8 under packet=2K, seed 0"
+    assert here.opened == [(2, ""), (1, "tcp://there:1")]
+
+
+def test_latency_is_not_measured_beside_other_searches(digits: Data, tmp_path: Path, here: Here) -> None:
+    words = ["sweep", "-m", "conv:8,8", "--seeds", "0", "--epochs", "1", "-o", str(tmp_path / "r.jsonl")]
+    for more in (["--latency", "--workers", "2"], ["--budget", "latency=1ms@cpu", "--cluster", "tcp://there:1"]):
+        done = CliRunner().invoke(main, [*words, *more])
+        assert done.exit_code == 2
+        assert "while nothing else runs" in done.output
+    assert here.opened == []
+
+
+def test_the_command_takes_workers(tmp_path: Path, here: Here) -> None:
+    words = ["sweep", "-m", "conv:8,8", "--seeds", "0", "--epochs", "1", "-o", str(tmp_path / "r.jsonl")]
+    for wrong in ("0", "two"):
+        assert CliRunner().invoke(main, [*words, "--workers", wrong]).exit_code == 2
+    done = CliRunner().invoke(main, [*words, "--workers", "3", "--format", "json"])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["key"]["seed"] == 0
+    assert here.opened == [(3, "")]
+
+
+@pytest.mark.slow
+def test_ctrl_c_keeps_the_rows_that_are_done(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    words = ["sweep", "-m", "conv:8,8", "--seeds", "0-1", "--batch", "64", "--workers", "2", "-o", str(path)]
+    first = [sys.executable, "-m", "edgeticket", *words, "--epochs", "1"]
+    endless = [sys.executable, "-m", "edgeticket", *words, "--epochs", "100000", "--seeds", "5"]
+    subprocess.run(first, check=True, stdout=subprocess.DEVNULL)
+    before = path.read_bytes()
+    assert before.count(b"\n") == 2
+    running = subprocess.Popen(endless, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    own = Path(f"/proc/{running.pid}/task/{running.pid}/children")
+    wait_until(lambda: any(spawned(child) for child in own.read_text().split()))
+    children = list(map(int, own.read_text().split()))
+    os.killpg(running.pid, signal.SIGINT)
+    assert "started again" in running.communicate(timeout=60)[1]
+    assert running.returncode == 130
+    wait_until(lambda: not any(map(runs, children)))
+    assert path.read_bytes() == before
+
+
+def spawned(pid: str) -> bool:
+    """Whether it is a worker in mid-search: it has read torch."""
+    return "libtorch" in Path(f"/proc/{pid}/maps").read_text()
 
 
 def test_the_command(tmp_path: Path) -> None:

@@ -119,7 +119,7 @@ def command(
     )
     target = output or Path("runs") / Path(data.name).stem
     known = read_prices(prices) if prices else None
-    request.check(data, target, remote=bool(cluster), overwrite=overwrite)
+    request.check(data, target, workers=workers, remote=bool(cluster), overwrite=overwrite)
     _announce(request, data, workers)
     if only_list:
         return

@@ -3,14 +3,16 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import click
 
 from edgeticket.cli import format_option
-from edgeticket.cli._bar import bar
+from edgeticket.cli._bar import bar, stages
 from edgeticket.cli._network import NETWORK, latency_table, setting
 from edgeticket.cli._options import TASK, data_options
+from edgeticket.cli._pool import pool_options
 from edgeticket.errors import UsageError
 from edgeticket.files import check_free
 
@@ -40,6 +42,7 @@ def several(option: str, default: str, help: str) -> Callable[..., Any]:
 @setting("--batch", "Examples a step.")
 @setting("--threads", "Part of the result: the same threads give the same bytes.")
 @click.option("--latency", is_flag=True, help="Also estimate latency on this CPU for rows without a budget of it.")
+@pool_options
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The rows, JSON lines."
 )
@@ -60,6 +63,8 @@ def command(
     images: int | None,
     budgets: tuple[str, ...],
     latency: bool,
+    workers: int,
+    cluster: str,
     output: Path,
     drawn: Path | None,
     overwrite: bool,
@@ -90,13 +95,17 @@ def command(
         return
     sensors = {next(iter(network_plan(network, data).inputs)): data.input for network in networks}
     timed = latency or any("latency" in budget for budget in budgets)
-    with bar() as report:
+    table = latency_table(options["threads"], sensors) if timed else None
+    with bar() as report, stages() as count:
         rows = sweep.sweep(
             searches,
             data,
             output,
-            latency=latency_table(options["threads"], sensors) if timed else None,
+            latency=table,
             report=lambda row, of, progress: report(_whole(row, of, progress)),
+            workers=workers,
+            cluster=cluster,
+            finished=lambda row, of: count(SimpleNamespace(name="sweep", done=row, of=of, note="")),
         )
     click.echo("\n".join(map(json.dumps, rows)) if output_format == "json" else pareto.table(rows))
     if drawn:

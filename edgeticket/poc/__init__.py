@@ -27,7 +27,8 @@ from edgeticket.poc.record import FORMAT, NAME, PROTOCOL, write
 from edgeticket.poc.success import Criterion, bar, require_enough
 from edgeticket.pool import Pool
 from edgeticket.settings import AUTO_EDGES, AUTO_KEPT, Settings
-from edgeticket.sweep import Search, seconds
+from edgeticket.row import Search
+from edgeticket.sweep import seconds
 from edgeticket.targets.on_cpu import describe_machine
 
 LOG = logging.getLogger("edgeticket.poc")
@@ -62,16 +63,19 @@ class Request:
             if not good:
                 raise UsageError(rule)
 
-    def check(self, data: Data, target: Path, *, remote: bool = False, overwrite: bool = False) -> None:
+    def check(
+        self, data: Data, target: Path, *, workers: int = 1, remote: bool = False, overwrite: bool = False
+    ) -> None:
         """Everything that can be refused before anything is run; raises what `poc` would."""
         plan, task = network_plan(self.model, data), tasks.of(data)
         Criterion.parse(self.success, data.task, task.lower_is_better)
         check_plan(plan, data)
         budget = Budget.parse(self.budget) if self.budget else None
         check_budget(self.settings, budget)
-        if remote and budget and budget.has("latency_ms"):
+        if (remote or workers > 1) and budget and budget.has("latency_ms"):
             raise UsageError(
-                "a budget of latency is measured on this machine: leave --cluster out, or budget macs instead"
+                "a budget of latency is measured on this machine while searching, and other searches would disturb it: "
+                "take one worker and no --cluster, or budget macs instead"
             )
         check_target(target, overwrite)
 
@@ -122,7 +126,7 @@ def poc(
     the latency table are kept. `remote`: workers may not see this machine's files. Raises InsufficientDataError where the data
     cannot tell success from failure: before any search is paid for.
     """
-    request.check(data, target, remote=remote, overwrite=overwrite)
+    request.check(data, target, workers=workers, remote=remote, overwrite=overwrite)
     plan, task = network_plan(request.model, data), tasks.of(data)
     criterion = Criterion.parse(request.success, data.task, task.lower_is_better)
     with opened(target, request.key(data)) as folder:
@@ -197,7 +201,7 @@ class _Run:
         for job, made in self.pool.run(work, self.shared, missing, go_on):
             self.folder.add(job, made)
             done += 1
-            self.report(Stage(name, done, len(jobs), job.name))
+            self.report(Stage(name, done, len(jobs), str(job)))
         return [row for job in jobs for row in self.folder.of(job)]
 
     def _done(self, job: Job) -> bool:

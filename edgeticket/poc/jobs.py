@@ -54,14 +54,13 @@ class Job:
     density: float | None = None
     limit: int | None = None
 
-    @property
-    def name(self) -> str:
+    def __str__(self) -> str:
         at = f" {self.density:.3g}" if self.density else ""
         return f"{self.kind}{at} {self.seed}"
 
     @property
     def file(self) -> str:
-        return self.name.replace("search ", "seed ").replace(" ", "-")
+        return str(self).replace("search ", "seed ").replace(" ", "-")
 
 
 @dataclass(frozen=True)
