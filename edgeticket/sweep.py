@@ -160,9 +160,10 @@ def seconds(search: Search, data: Data, rows: Sequence[Mapping[str, Any]]) -> fl
     plan, settings = network_plan(search.network, data), search.settings
     total = settings.epochs * (len(data.train[0]) // settings.batch)
     session = Session(plan, data, settings, None, None, lambda progress: None)
-    share = min(1.0, TIMED_STEPS / max(1, total))
+    share = min(0.5, TIMED_STEPS / max(1, total))
     session.attempt("warm up", plan, settings, share)
-    whole = session.attempt("timing", plan, settings, share)[1] / share
+    few, twice = (session.attempt("timing", plan, settings, part)[1] for part in (share, 2 * share))
+    whole = few + max(0.0, twice - few) * (1 - share) / share  # judging a network costs the same however long it was trained
     return whole * (1 + effort(plan, settings)) if tried(search) else whole
 
 

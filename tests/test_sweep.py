@@ -298,6 +298,12 @@ def test_trials_are_in_the_estimate(digits: Data, tmp_path: Path) -> None:
     assert "2 of conv:8,8, about" in told
 
 
+def test_what_every_search_takes_once_is_not_multiplied(digits: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Session, "attempt", lambda self, phase, plan, settings, share: (0.5, 3 + 10 * share))
+    (search,) = grid(["conv:8,8"], [""], [0], epochs=[20], batch=[64])
+    assert seconds(search, digits, []) == pytest.approx(13)
+
+
 def test_trials_are_added_to_what_was_timed(digits: Data, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Session, "attempt", lambda self, phase, plan, settings, share: (0.5, 10 * share))
     chosen, given = grid(["conv:8,8"], ["packet=2K"], [0], density=["auto", "0.5"], **QUICK)
