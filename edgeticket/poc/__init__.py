@@ -4,10 +4,9 @@ Success is defined before the first search, from float networks on the select pa
 which chose nothing. What comes out is a folder with every ticket and one record, from which `edgeticket report` makes a page.
 """
 
-import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from statistics import mean, median
@@ -16,80 +15,22 @@ from typing import Any
 from edgeticket import __version__, tasks
 from edgeticket.budget import Budget
 from edgeticket.data import Data, summary
-from edgeticket.errors import UsageError
-from edgeticket.find import check_budget, check_plan
 from edgeticket.network import network_plan
 from edgeticket.poc import energy, judge
 from edgeticket.poc.chosen import deliver, latencies
-from edgeticket.poc.folder import Folder, check_target, opened
+from edgeticket.poc.folder import Folder, opened
 from edgeticket.poc.jobs import SEARCHES, Job, Shared, work
 from edgeticket.poc.record import FORMAT, NAME, PROTOCOL, write
+from edgeticket.poc.request import Request, sparser_densities
 from edgeticket.poc.success import Criterion, bar, require_enough
 from edgeticket.pool import Pool
-from edgeticket.settings import AUTO_EDGES, AUTO_KEPT, Settings
 from edgeticket.row import Search
 from edgeticket.sweep import seconds
 from edgeticket.targets.on_cpu import describe_machine
 
-LOG = logging.getLogger("edgeticket.poc")
+__all__ = ["Request", "Stage", "estimate", "poc"]
+
 FLOATS = 3  # runs of everything that tickets are compared with
-SPARSER = (2, 4, 8)  # times sparser than what is asked: how far can it go?
-
-
-@dataclass(frozen=True)
-class Request:
-    """What is asked, all of it before the first search. `max_cost_s`: CPU seconds after which no further search is begun."""
-
-    model: str
-    success: str
-    settings: Settings
-    budget: str = ""
-    seeds: int = 59
-    first_seed: int = 0
-    probability: float = 0.95
-    confidence: float = 0.95
-    max_cost_s: float | None = None
-    period_ms: float | None = None
-
-    def __post_init__(self) -> None:
-        checks = {
-            "--seeds is at least 1": self.seeds >= 1,
-            "--first-seed and the seeds after it are from 0 to 2^64 - 1": 0 <= self.first_seed <= 2**64 - self.seeds,
-            "--probability and --confidence are above 0 and below 1": 0 < self.probability < 1
-            and 0 < self.confidence < 1,
-            "--max-cost is above 0": self.max_cost_s is None or self.max_cost_s > 0,
-        }
-        for rule, good in checks.items():
-            if not good:
-                raise UsageError(rule)
-
-    def check(
-        self, data: Data, target: Path, *, workers: int = 1, remote: bool = False, overwrite: bool = False
-    ) -> None:
-        """Everything that can be refused before anything is run; raises what `poc` would."""
-        plan, task = network_plan(self.model, data), tasks.of(data)
-        Criterion.parse(self.success, data.task, task.lower_is_better)
-        check_plan(plan, data)
-        budget = Budget.parse(self.budget) if self.budget else None
-        check_budget(self.settings, budget)
-        if (remote or workers > 1) and budget and budget.has("latency_ms"):
-            raise UsageError(
-                "a budget of latency is measured on this machine while searching, and other searches would disturb it: "
-                "take one worker and no --cluster, or budget macs instead"
-            )
-        check_target(target, overwrite)
-
-    def words(self) -> dict[str, Any]:
-        settings = self.settings.words()
-        del settings["seed"]
-        return {**asdict(self), "settings": settings}
-
-    def key(self, data: Data) -> dict[str, Any]:
-        """What must be the same for a finished search to count."""
-        words = self.words()
-        for later in ("seeds", "probability", "confidence", "max_cost_s", "period_ms"):
-            del words[later]
-        return {**words, "digest": data.digest, "examples": len(data.train[0]), "edgeticket": __version__}
 
 
 @dataclass(frozen=True)
@@ -147,7 +88,7 @@ def poc(
         for row in [*rows, *sparser]:
             row["why"] = judge.why_not(row, criterion, found)
             row["success"] = not row["why"]
-        record: dict[str, Any] = {
+        record = {
             "format": FORMAT,
             "protocol": PROTOCOL,
             "request": {**request.words(), **origin},
@@ -157,31 +98,17 @@ def poc(
             "sparser": sparser,
             "rivals": rivals,
             "indicators": judge.indicators(rows, sparser, rivals, request.confidence, costs),
-            "chosen": None,
             "environment": _environment(),
             "prices": dict(prices) if prices else None,
         }
-        seed = judge.chosen_seed(rows, task.lower_is_better)
-        if seed is not None:
-            record["chosen"] = _deliver(record, folder.partial, data, seed)
-        record["verdict"] = judge.verdict(record)
-        return write(record, folder.partial / NAME)
+        record["chosen"] = _deliver(record, folder.partial, data, judge.chosen_seed(rows, task.lower_is_better))
+        return write({**record, "verdict": judge.verdict(record)}, folder.partial / NAME)
 
 
 def estimate(request: Request, data: Data) -> tuple[float, int]:
     """CPU seconds of one search, about, from a few of its steps; and how many there will be, the sparser ones too."""
     each = seconds(Search(request.model, request.budget, request.settings), data, [])
-    return each, request.seeds + FLOATS * len(_densities(request))
-
-
-def _densities(request: Request) -> list[float]:
-    """Below the one that is searched at; none where a budget, or layers of their own, say how dense a ticket is."""
-    settings, base = request.settings, request.settings.density
-    if request.budget or settings.layer_density or settings.layer_edges:
-        return []
-    if base is None:
-        base = AUTO_KEPT / (settings.edges or (1 if settings.signs == "learned" else AUTO_EDGES))
-    return [base / factor for factor in SPARSER]
+    return each, request.seeds + FLOATS * len(sparser_densities(request))
 
 
 class _Run:
@@ -217,7 +144,7 @@ class _Run:
     def sparser(self) -> list[dict[str, Any]]:
         """A few searches each at ever lower densities."""
         seeds = range(self.request.first_seed, self.request.first_seed + FLOATS)
-        jobs = [Job("sparser", seed, density=density) for density in _densities(self.request) for seed in seeds]
+        jobs = [Job("sparser", seed, density=density) for density in sparser_densities(self.request) for seed in seeds]
         return self.all("sparser searches", jobs, self._affordable(jobs)) if jobs else []
 
     def _affordable(self, jobs: Sequence[Job]) -> Callable[[], bool]:
@@ -265,18 +192,19 @@ def _measure(folder: Path, rows: Sequence[dict[str, Any]], rivals: Sequence[dict
                 term |= judge.term(own, row["latency_ms"]["p50"], "measured")
 
 
-def _deliver(record: Mapping[str, Any], folder: Path, data: Data, seed: int) -> dict[str, Any]:
+def _deliver(record: Mapping[str, Any], folder: Path, data: Data, seed: int | None) -> dict[str, Any] | None:
     """`device_seconds`: wall time of the one search that is delivered, and from there to proven and measured files."""
+    if seed is None:
+        return None
     start, request = time.perf_counter(), record["request"]
     row = next(row for row in record["rows"] if row["seed"] == seed)
-    floats = [rival for rival in record["rivals"] if "failed" not in rival and rival["name"] != "control"]
     made = deliver(
         folder,
         request["name"],
         row,
         data,
         budget=request["budget"],
-        rivals=floats,
+        rivals=[rival for rival in record["rivals"] if "failed" not in rival and rival["name"] != "control"],
         threads=request["settings"]["threads"],
         period_ms=request["period_ms"],
     )

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import ceil, inf, sqrt
+from math import ceil, sqrt
 from typing import Any
 
 from edgeticket.errors import InsufficientDataError, UsageError
@@ -27,7 +27,7 @@ class Criterion:
     @staticmethod
     def parse(text: str, task: str, lower_is_better: bool) -> "Criterion":
         """Of "accuracy >= float - 0.01", "auc >= 0.98" or "rmse <= float * 1.05". Raises UsageError."""
-        word, example = WORDS[task], _example(task)
+        word, example = WORDS[task], default_criterion(task)
         match = _FORM.fullmatch(text)
         if not match or match[1].lower() != word:
             raise UsageError(f"--success {text!r}: these data are a {task} task: write for example {example!r}")
@@ -88,14 +88,6 @@ def require_enough(found: Mapping[str, Any], criterion: Criterion, sizes: Mappin
     )
 
 
-def _example(task: str) -> str:
-    return {
-        "classification": "accuracy >= float - 0.02",
-        "anomaly": "auc >= float - 0.02",
-        "regression": "rmse <= float + 0.05",
-    }[task]
-
-
 def default_criterion(task: str) -> str:
     """Where the user says none: a point of a hundred below (or above) the float networks."""
     return {
@@ -103,10 +95,3 @@ def default_criterion(task: str) -> str:
         "anomaly": "auc >= float - 0.01",
         "regression": "rmse <= float + 0.01",
     }[task]
-
-
-def worse(lower_is_better: bool, one: float, other: float) -> bool:
-    return one > other if lower_is_better else one < other
-
-
-WORST = {False: -inf, True: inf}
