@@ -11,10 +11,12 @@ import numpy as np
 
 from edgeticket.budget import CORES
 from edgeticket.errors import EquivalenceError, UsageError
+from edgeticket.guard import Guard
 from edgeticket.integer import integerise
 from edgeticket.model import Model, Raw
+from edgeticket.reference import feed
 from edgeticket.wire import pack
-from exporters import c_load, c_run
+from exporters import c_guard, c_load, c_run
 from exporters.c_network import Network
 
 SUFFIX = ""
@@ -25,13 +27,21 @@ VECTORS = 4
 PORT = Path(__file__).with_name("c") / "port"
 
 
-def export(model: Model, path: Path, *, form: str = "auto", core: str = "cortex-m4", bands: int = 2) -> None:
+def export(
+    model: Model,
+    path: Path,
+    *,
+    form: str = "auto",
+    core: str = "cortex-m4",
+    bands: int = 2,
+    guard: Guard | None = None,
+) -> None:
     """Write the folder `path`.
 
     `form`: where masked weights come from: seed (masks; signs by the generator), signs (masks and sign bits), lists (lists of
     what to add and to take off, in flash), boot (masks, made lists in RAM by the first inference), dense (int8 in flash).
     auto: seed, or what is best for `core`. `bands`: at most so many bands of rows for what one convolution makes for another:
-    less RAM, and each decodes a convolution's lists once more. Raises UsageError for another form, UnsupportedError, naming the layer, for what has
+    less RAM, and each decodes a convolution's lists once more. `guard`: written too, as NAME_guard.c and .h. Raises UsageError for another form, UnsupportedError, naming the layer, for what has
     no C form.
     """
     if form not in FORMS:
@@ -40,6 +50,8 @@ def export(model: Model, path: Path, *, form: str = "auto", core: str = "cortex-
         raise UsageError(f"bands {bands}: 1 keeps whole tensors, more take less memory")
     if core not in CORES:
         raise UsageError(f"core {core!r}: take one of {', '.join(CORES)}")
+    if guard:
+        c_guard.require(guard, model)
     form = AUTO.get(core, "seed") if form == "auto" else form
     name = identifier(path.name)
     network = Network(model, pack(model, "seed" if form == "boot" else form), name, form == "boot", bands)
@@ -49,12 +61,13 @@ def export(model: Model, path: Path, *, form: str = "auto", core: str = "cortex-
     for file in sorted(PORT.iterdir()):
         text = re.sub(r"NAME(?=[_.\W])", name, file.read_text())
         texts |= {f"{name}_selftest.c": golden + text} if file.name == "selftest.c" else {file.name: text}
+    texts |= c_guard.files(guard, name) if guard else {}
     path.mkdir()
     for file_name, text in texts.items():
         (path / file_name).write_text(text)
 
 
-def prove(model: Model, path: Path, raw: Raw, **_: str | int) -> None:
+def prove(model: Model, path: Path, raw: Raw, *, guard: Guard | None = None, **_: str | int) -> None:
     """Build the folder here and run it. Raises EquivalenceError where a code is not the specification's, UnsupportedError where
     there is no compiler."""
     integer = integerise(model)
@@ -65,6 +78,9 @@ def prove(model: Model, path: Path, raw: Raw, **_: str | int) -> None:
             raise EquivalenceError(
                 f"{path.name}: {int((made != right).sum())} codes of output {name} are not the integer network's"
             )
+    if guard:
+        (frames,) = feed(model.plan, raw).values()
+        c_guard.prove(guard, path, identifier(path.name), np.repeat(frames, 3, 0))
 
 
 def identifier(name: str) -> str:
