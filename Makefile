@@ -8,14 +8,14 @@ THREADS := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 TORCH := torch==2.13.0
 DATA := sktime==1.2.0 river==0.26.1
 
-.PHONY: all demo lint test check soak bench sample evidence latency mcu clean
+.PHONY: all demo lint test check soak bench sample evidence latency mcu theory clean
 
 all: lint test
 
 $(BIN)/.installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check $(TORCH)
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[search,images,picture,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[search,images,picture,poc,cluster,report,rollout,sign,dev]'
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps $(DATA)
 	touch $@
 
@@ -48,6 +48,9 @@ latency: $(BIN)/.installed
 mcu: $(BIN)/.installed
 	$(BIN)/python docs/evidence/mcu.py
 	$(BIN)/python docs/evidence/cores.py
+
+theory: $(BIN)/.installed
+	$(BIN)/python docs/evidence/theory.py
 
 sample: $(BIN)/.installed
 	$(THREADS) $(BIN)/python -m sample_models.make

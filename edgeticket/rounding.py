@@ -28,14 +28,19 @@ def round_parameters(values: np.ndarray, *, nonzero: bool = False) -> np.ndarray
         return np.zeros(len(values), np.float32)
     if grid_unit(values) is not None:
         return values
-    mantissa, exponent = frexp(largest / TOP)
-    unit = ldexp(np.ceil(ldexp(mantissa, _UNIT_BITS)), exponent - _UNIT_BITS)
+    unit = stored_unit(largest / TOP)
     codes = np.round(values / unit)
     if nonzero:
         codes = np.where(codes == 0, np.sign(values), codes)
         if np.median(np.abs(codes * unit / np.where(values == 0, unit, values) - 1)) > MOST_OFF:
             return values
     return (codes * unit).astype(np.float32)
+
+
+def stored_unit(least: float) -> float:
+    """The smallest unit that is at least `least` > 0 and has few enough bits."""
+    mantissa, exponent = frexp(least)
+    return ldexp(np.ceil(ldexp(mantissa, _UNIT_BITS)), exponent - _UNIT_BITS)
 
 
 def grid_unit(values: np.ndarray) -> float | None:

@@ -162,26 +162,32 @@ class Session:
             raise UsageError(
                 f"--teacher advises on classes, but {self.data.name} is a {self.data.task} task: leave it out"
             )
-        job, seconds = self._float_job("teacher", plan)
+        job, seconds = self.float_job("teacher", plan)
         result = self._result("teacher", job, plan, FLOAT, seconds)
         self.teaching = replace(self.teaching, advice=outputs(job.net, self.data.train[0], self.sensor(plan))[0])
         return result
 
-    def _float_job(self, phase: str, plan: Plan) -> tuple[Job, float]:
-        """A trained float network, and its CPU seconds."""
+    def float_job(self, phase: str, plan: Plan, net: MaskedNet | None = None) -> tuple[Job, float]:
+        """A trained float network, and its CPU seconds. `net`: one that there is already is trained once more."""
         job = self.job(phase, plan, Choices({}, {}, frozenset(), floating=True))
+        job.net = net or job.net
         job.steps_by_kind, job.weight_decay = {"weight": self.settings.float_step}, {"weight": 5e-4}
         start = time.process_time()
         train(job, self.checkpoint)
         return job, job.seconds + time.process_time() - start
 
+    def float_model(self, net: MaskedNet) -> Model:
+        """What a float network computes, with the channels that it has left; without ranges."""
+        weights = {name: Float(net.cell(name).weight().detach().cpu().numpy()) for name in net.names}
+        scale, bias, slope = net.folded()
+        return Model(
+            net.plan, weights, scale, bias, self.sensor(net.plan), {}, self.data.task, slope, self.teaching.target
+        )
+
     def floating(self, name: str, plan: Plan) -> tuple[Model, Result]:
         """An ordinary network, trained in float32 for the same steps."""
-        job, seconds = self._float_job(f"{name} control", plan)
-        weights = {name: Float(job.net.cell(name).weight().detach().cpu().numpy()) for name in job.net.names}
-        scale, bias, slope = job.net.folded()
-        model = Model(plan, weights, scale, bias, self.sensor(plan), {}, self.data.task, slope, self.teaching.target)
-        return calibrated(model, self.data), self._result(name, job, plan, FLOAT, seconds)
+        job, seconds = self.float_job(f"{name} control", plan)
+        return calibrated(self.float_model(job.net), self.data), self._result(name, job, plan, FLOAT, seconds)
 
     def _result(self, name: str, job: Job, plan: Plan, purity: str, seconds: float) -> Result:
         certify, select = (self.teaching.score(job.net, part) for part in (self.data.certify, self.data.select))

@@ -37,7 +37,7 @@ class Settings:
     align: int = 8
     epochs: int = 10
     batch: int = 128
-    learn: str = "stem,head"  # or "none", "depthwise", layer names
+    learn: str = "stem,head"  # or "none", "all", "depthwise", layer names
     signs: str = "seed"  # or "learned"
     method: str = "subset_sum"
     teacher: str = ""  # a network that is trained in float first, and advises
@@ -128,8 +128,11 @@ class Settings:
         """Layers with int8 weights: stem and head while they are at most 5 % of the weights (the head leaves first).
 
         Others as asked for: by name, or every depthwise one (few weights, and of 9 random signs a mask cannot make much).
+        `all`: every layer, as in an ordinary int8 network that is trained under its rounding.
         """
         weights, asked = plan.weights(), [part for part in self.learn.split(",") if part and part != "none"]
+        if "all" in asked:
+            return frozenset(weights)
         named = {part for part in asked if part not in ("stem", "head", "depthwise")}
         _require_layers("--learn", named, plan)
         if "depthwise" in asked:

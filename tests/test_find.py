@@ -153,6 +153,8 @@ def test_purity_and_learned_layers(digits: Data) -> None:
     assert Settings(learn="none").purity(plan) == "P2"
     assert Settings().purity(plan) == "P2+stem"
     assert Settings(learn="conv2").purity(plan) == "P3"
+    assert Settings(learn="all").purity(plan) == "P3"
+    assert Settings(learn="all").learned(plan) == set(plan.weights())  # whatever share of them stem and head are
     separable = CASES["depthwise"].plan
     assert Settings(learn="depthwise").learned(separable) == {"l1", "l3"}
     assert Settings(learn="depthwise,l2").learned(separable) == {"l1", "l2", "l3"}

@@ -1,14 +1,17 @@
 """A proof of concept from start to end on real digits: what lies in the folder, what a stop and a second run do."""
 
 import json
+import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from edgeticket import data, verify
+from edgeticket.cli import main
 from edgeticket.errors import InsufficientDataError, UsageError
 from edgeticket.poc import Request, Stage, judge, poc, record, show, suite
 from edgeticket.poc.folder import KEY, ROWS, opened
@@ -331,3 +334,24 @@ def test_latency_is_not_measured_beside_other_searches(tmp_path: Path) -> None:
     for beside in ({"workers": 2}, {"remote": True}):
         with pytest.raises(UsageError, match="disturb"):
             request.check(DIGITS, tmp_path / "a", **beside)  # type: ignore[arg-type]
+
+
+@pytest.mark.slow
+def test_the_command_line_is_kept_so_that_it_runs_again(tmp_path: Path) -> None:
+    words = ["--epochs", "2", "--seeds", "1", "--pure", "--success", "accuracy >= float - 0.4", "-m", "conv:4,8,8"]
+    done = CliRunner().invoke(main, ["poc", "-d", "digits", *words, "-o", str(tmp_path / "one"), "--overwrite"])
+    assert done.exit_code == 0, done.output
+    first = record.read(tmp_path / "one")
+    _, *again = shlex.split(first["request"]["command"])
+    assert sorted(again) == sorted(
+        [
+            "poc",
+            "--data",
+            "digits",
+            *["--model" if word == "-m" else word for word in words],
+            "--output",
+            str(tmp_path / "one"),
+        ]
+    )
+    assert CliRunner().invoke(main, [*again, "--overwrite"]).exit_code == 0
+    assert stable(record.read(tmp_path / "one")) == stable(first)

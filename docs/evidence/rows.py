@@ -7,9 +7,7 @@ A section's rows share the data; `seeds` of a row that decides are 0 to 4, of ot
 from dataclasses import dataclass
 
 FIVE, THREE, ONE = (0, 1, 2, 3, 4), (0, 1, 2), (0,)
-INT8 = (
-    "--learn conv1,conv2,conv3,head"  # every layer learned under int8 rounding: the usual network, quantisation-aware
-)
+INT8 = "--learn all"  # every layer learned under int8 rounding: the usual network, quantisation-aware
 
 
 SEED_METHODS = (
@@ -89,7 +87,7 @@ SECTIONS = {
             "ticket": "-m wave:8,16,24,24 --edges 6 --density 0.125",
             "ticket-pure": "-m wave:8,16,24,24 --edges 6 --density 0.125 --pure",
             "binary": "-m wave:10,18,34,34 --signs learned --density 1",
-            "int8": "-m wave:5,8,14,14 --learn stem,conv1,conv2,conv3,head",
+            "int8": f"-m wave:5,8,14,14 {INT8}",
         },
     ),
     "work": Section(

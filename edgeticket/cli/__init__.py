@@ -34,10 +34,13 @@ ORDER = [
     "export",
     "unpack",
     "pack",
+    "key",
+    "ship",
     "verify",
     "bench",
     "data",
     "run",
+    "rollout",
     "benchmark",
     "compare",
 ]
@@ -47,6 +50,10 @@ EXTRAS = {
     "torch_pruning": "edgeticket[poc]",
     "distributed": "edgeticket[cluster]",
     "jinja2": "edgeticket[report]",
+    "sqlalchemy": "edgeticket[rollout]",
+    "psycopg": "edgeticket[rollout]",
+    "paho": "edgeticket[rollout]",
+    "cryptography": "edgeticket[sign]",
 }
 INTERRUPTED = 130
 _DEBUG = "edgeticket.debug"
@@ -162,6 +169,6 @@ def format_option(command: Callable[..., Any]) -> Callable[..., Any]:
 def main() -> None:
     """Find sparse subnetworks of random networks and ship them to devices.
 
-    Exit codes: 0 done, 1 error, 2 usage, 3 budget not met, 4 equivalence failed, 5 unsupported network, 6 too few data,
-    130 interrupted.
+    Exit codes: 0 done, 1 error, 2 usage, 3 budget not met, 4 equivalence failed or bundle refused, 5 unsupported network,
+    6 too few data, 130 interrupted.
     """

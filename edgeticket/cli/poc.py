@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from edgeticket.cli import format_option
 from edgeticket.cli._bar import stages
@@ -164,12 +165,12 @@ def _announce(request: Any, data: Any, workers: int) -> None:
 
 
 def _words(context: click.Context) -> str:
-    """The command that does it again: every option that is not its default."""
+    """The command that does it again: every option that was given."""
     words = ["edgeticket", "poc"]
     for parameter in context.command.params:
-        value = context.params.get(parameter.name or "")
-        if not parameter.expose_value or value == parameter.default or parameter.name in ("overwrite", "output_format"):
+        name = str(parameter.name)
+        if context.get_parameter_source(name) != ParameterSource.COMMANDLINE or name in ("overwrite", "output_format"):
             continue
-        option = max(parameter.opts, key=len)
-        words += [option] if value is True else [option, str(value)]
+        value = context.params.get(name)
+        words += [max(parameter.opts, key=len)] if value is True else [max(parameter.opts, key=len), str(value)]
     return shlex.join(words)
