@@ -12,6 +12,7 @@ from edgeticket.cli._network import input_option
 from edgeticket.cli._options import data_options
 from edgeticket.errors import UsageError
 from edgeticket.export import export
+from edgeticket.guard import Guard
 from edgeticket.model import Model
 from edgeticket.network import is_module, read_module
 from edgeticket.ops import Shape
@@ -32,6 +33,7 @@ INTEGERS = {"c": "int8"}  # formats that have no floats
 @click.option(
     "--bands", type=int, help="C: at most so many bands of rows between convolutions; more take less RAM.  [default: 2]"
 )
+@click.option("--guard", metavar="DATA", help="C: also a guard for frames like these data's (docs/guard.md).")
 @click.option("--align", type=int, help="Round channel counts up to a multiple; 1: leave them.  [default: ONNX 8, C 1]")
 @input_option
 @data_options(required=False)
@@ -52,6 +54,8 @@ def command(
         raise UsageError(f"{network}: its weights are trained floats, which have no shorter form: leave --weights out")
     if is_module(network) and "int8" in (given.get("precision"), INTEGERS.get(format)) and not about["source"]:
         raise UsageError(f"{network}: int8 needs the ranges of its activations: give data as it reads them, -d")
+    if "guard" in given:
+        given["guard"] = _guard(given["guard"])
     done = export(_opened(network, **about), format, output, overwrite=overwrite, align=align, **given)
     show(done, output_format)
 
@@ -67,6 +71,12 @@ def _opened(network: str, inputs: list[Shape], source: str | None, layout: str) 
     if inputs or source:
         raise UsageError(f"{network}: --input and --data are for a PyTorch module, MY_NET.py:NAME: leave them out")
     return read_ticket(network)
+
+
+def _guard(source: str) -> Guard:
+    from edgeticket.data import load
+
+    return Guard.fit(load(source))
 
 
 def show(done: Artifact, output_format: str) -> None:

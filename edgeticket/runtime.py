@@ -1,0 +1,163 @@
+"""A bundle at work in a gateway: `Predictor("x.bundle", keys=[key]).predict(frame)`. It needs numpy, safetensors and ONNX Runtime.
+
+A bundle is used only if its seal and every digest in it fit, one of the given keys signed it, and this machine answers its golden
+vectors as they say. What a sensor's fault makes of a frame never gets a label (edgeticket/guard.py).
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+
+from edgeticket.bundle_file import Bundle, read, read_golden, require
+from edgeticket.errors import BundleError, TicketError
+from edgeticket.guard import Guard, Status
+from edgeticket.ticket import Input, parse_ticket
+
+TOLERANCE = 1e-5  # of the largest golden output: float networks
+CODE = 0.01  # the same for int8 networks without classes: a code or two, of another CPU's rounding
+KINDS = {"tensor(uint8)": "uint8", "tensor(int16)": "int16", "tensor(float)": "float32"}
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """`label` and `score` are None where `status` is a fault.
+
+    classification: the class, and its share of the softmax. anomaly: "anomalous" above the ticket's threshold, else "normal", and the mean squared
+    error of the reconstruction. regression: the name of the first target, and its value. `outputs`: all that the network gave.
+    """
+
+    label: str | None
+    score: float | None
+    status: Status
+    outputs: np.ndarray | None = None
+
+
+class Predictor:
+    """One sensor's network. Calls from several threads are safe; stuck frames and drift are told by the order of the calls.
+
+    `keys`: public keys, 32 bytes or PEM, of which one must have signed the bundle; without keys only damage is noticed.
+    `target_class`: the class of devices that the bundle must be meant for. `threads`: of one inference. Raises BundleError with its
+    code: what is altered, not meant for here, or does not compute here what it says.
+    """
+
+    def __init__(
+        self,
+        path: str | PathLike[str],
+        keys: Sequence[bytes] = (),
+        *,
+        target_class: str | None = None,
+        threads: int = 1,
+    ) -> None:
+        bundle = read(Path(path), keys)
+        require(bundle, target_class=target_class)
+        self.manifest, self.signed_by = bundle.manifest, bundle.signed_by
+        self._task, self._labels = self.manifest["task"], self.manifest["labels"]
+        self._shape, self._dtype = tuple(self.manifest["input"]["shape"]), self.manifest["input"]["dtype"]
+        self._session = _session(bundle.files[self.manifest["model"]], threads)
+        self._input, self._outputs = self._session.get_inputs()[0].name, [self._session.get_outputs()[0].name]
+        self._require_input()
+        self._anomaly = _threshold(bundle) if self._task == "anomaly" else None
+        self._guard = _guard(bundle, self._shape, self._dtype)
+        self._require_golden(bundle)
+
+    def predict(self, frame: np.ndarray) -> Prediction:
+        """For the next frame, raw as the sensor gives it: an array of the manifest's shape and type, without a batch axis."""
+        status = self._guard.check(frame) if self._guard else self._plain(frame)
+        if status.fault:
+            return Prediction(None, None, status)
+        outputs = self._run(frame)
+        return Prediction(*self._answer(frame, outputs), status, outputs)
+
+    def reset(self) -> None:
+        """Forget the frames before and a drift that was told: after the sensor was looked after."""
+        if self._guard:
+            self._guard.reset()
+
+    def _run(self, frame: np.ndarray) -> np.ndarray:
+        outputs: np.ndarray = self._session.run(self._outputs, {self._input: frame[None]})[0][0]
+        return outputs
+
+    def _answer(self, frame: np.ndarray, outputs: np.ndarray) -> tuple[str, float]:
+        values = outputs.reshape(-1).astype(np.float64)
+        if self._anomaly:
+            sensor, alarm_above = self._anomaly
+            error = float(np.mean((values - sensor.apply(frame[None]).reshape(-1)) ** 2))
+            return "anomalous" if error > alarm_above else "normal", error
+        if self._task == "regression":
+            return self._labels[0], float(values[0])
+        best = int(values.argmax())
+        return self._labels[best], float(1 / np.exp(values - values[best]).sum())
+
+    def _plain(self, frame: Any) -> Status:
+        """What is checked without a guard."""
+        if not isinstance(frame, np.ndarray) or frame.dtype != self._dtype:
+            return Status.DTYPE
+        if frame.shape != self._shape:
+            return Status.SHAPE
+        return Status.OK if np.isfinite(frame).all() else Status.NOT_FINITE
+
+    def _require_input(self) -> None:
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        own = inputs[0]
+        if len(inputs) != 1 or tuple(own.shape[1:]) != self._shape or KINDS.get(own.type) != self._dtype:
+            raise BundleError("model", f"the network does not read {self._dtype} {self._shape}, as its manifest says")
+        if self._task != "anomaly" and outputs[0].shape[1:] != [len(self._labels)]:
+            raise BundleError("model", f"the network has not one output for each of {len(self._labels)} labels")
+
+    def _require_golden(self, bundle: Bundle) -> None:
+        content = bundle.one("golden")
+        assert content is not None  # no manifest is without
+        inputs, expected = read_golden(content)
+        if inputs.shape[1:] != self._shape or inputs.dtype != self._dtype:
+            raise BundleError("golden", "the golden vectors are of another input")
+        made = np.stack([self._run(frame) for frame in inputs])
+        int8 = self.manifest["model"] in bundle.paths("onnx-int8")
+        if made.shape != expected.shape or not _agree(made, expected, int8, self._task):
+            raise BundleError("golden", "this machine does not answer the golden vectors as they say")
+
+
+def _agree(made: np.ndarray, expected: np.ndarray, int8: bool, task: str) -> bool:
+    if int8 and task == "classification":
+        return bool((made.argmax(1) == expected.argmax(1)).all())
+    allowed = (CODE if int8 else TOLERANCE) * np.abs(expected).max()
+    return bool((np.abs(made - expected) <= allowed).all())
+
+
+def _session(content: bytes, threads: int) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.log_severity_level = 4  # errors are raised
+    try:
+        return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's own, which have no common parent
+        raise BundleError("model", f"ONNX Runtime {ort.__version__} refuses the network ({error})") from error
+
+
+def _threshold(bundle: Bundle) -> tuple[Input, float]:
+    """How the network reads the sensor, and the error above which a frame is anomalous."""
+    content = bundle.one("ticket")
+    try:
+        ticket = parse_ticket(content or b"")
+        (sensor,) = ticket.inputs.values()
+        return sensor, float(ticket.provenance["alarm_above"])
+    except (TicketError, KeyError, TypeError, ValueError) as error:
+        raise BundleError("ticket", "the ticket tells no threshold for anomalies") from error
+
+
+def _guard(bundle: Bundle, shape: tuple[int, ...], dtype: str) -> Guard | None:
+    content = bundle.one("guard")
+    if content is None:
+        return None
+    try:
+        guard = Guard.from_json(json.loads(content))
+    except (ValueError, RecursionError) as error:
+        raise BundleError("guard", "the guard is damaged") from error
+    if (guard.rules.shape, guard.rules.dtype) != (shape, dtype):
+        raise BundleError("guard", "the guard is for another sensor")
+    return guard

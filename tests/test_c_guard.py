@@ -1,0 +1,179 @@
+"""The guard in C: the same status as Python for every frame, on this machine and on an emulated core."""
+
+import json
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_c
+from click.testing import CliRunner
+from test_guard import made
+
+from edgeticket.cli import main
+from edgeticket.data import load
+from edgeticket.errors import EquivalenceError, InsufficientDataError, UnsupportedError, UsageError
+from edgeticket.export import export
+from edgeticket.guard import Guard
+from edgeticket.ticket import read_ticket
+from exporters import c_guard
+
+TICKET = Path(__file__).parent.parent / "sample_models" / "digits.ticket"
+
+
+def written(guard: Guard, folder: Path) -> Path:
+    for name, text in c_guard.files(guard, "eye").items():
+        (folder / name).write_text(text)
+    return folder
+
+
+def said(guard: Guard, frames: np.ndarray) -> list[int]:
+    guard.reset()
+    return [c_guard.STATUSES.index(guard.check(frame)) for frame in frames]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "shape"),
+    [
+        ("uint8", (1, 8, 8)),
+        ("uint8", (3, 5, 7)),
+        ("int16", (2, 30)),
+        ("int16", (1, 70_000)),
+        ("int16", (5,)),
+        ("uint8", (2, 1)),
+    ],
+)
+@pytest.mark.parametrize("stuck", [0, 3])
+def test_every_status_is_that_of_python(dtype: str, shape: tuple[int, ...], stuck: int, tmp_path: Path) -> None:
+    tiny_c.need("cc")
+    data = made(dtype, shape, 40 if np.prod(shape) > 1000 else 400)
+    guard = Guard.fit(data, rate=0.05, confidence=0.8, windows=20, stuck=stuck)
+    x = data.certify[0][:40]
+    ends = np.iinfo(dtype)
+    extremes = np.stack([np.full(shape, ends.min), np.full(shape, ends.max), np.resize([ends.min, ends.max], shape)])
+    slow = x.astype(int) + np.arange(len(x)).reshape(-1, *[1] * len(shape))
+    stream = np.concatenate([x[:9], x[:5].repeat(4, 0), extremes.astype(dtype), x[9:20], slow.astype(dtype), x[:9]])
+    made_by_c = list(c_guard.run(guard.rules, written(guard, tmp_path), "eye", stream))
+    assert made_by_c == said(guard, stream)
+    assert {0, 1, 4} <= set(made_by_c)
+    assert (3 in made_by_c) == (stuck > 0)
+
+
+@pytest.mark.parametrize("pattern", [[1, 1], [1, -1]], ids=["level", "alternating"])
+def test_sums_that_need_more_than_32_bits(pattern: list[int], tmp_path: Path) -> None:
+    tiny_c.need("cc")
+    values = 70_000  # 32,000 times this is above 2^31, twice that above 2^32
+    noise = np.random.default_rng(2).integers(-500, 500, (40, 1, values))
+    x = (32_000 * np.resize(pattern, values) + noise).astype(np.int16)
+    part = x, np.zeros(40, np.int64)
+    guard = Guard.fit(replace(made("int16", (1, values), 2), train=part, select=part), rate=0.05, confidence=0.8)
+    right = said(guard, x)
+    assert right[:3] == [0, 0, 0]
+    assert list(c_guard.run(guard.rules, written(guard, tmp_path), "eye", x)) == right
+
+
+def test_every_status_is_that_of_python_on_digits(tmp_path: Path) -> None:
+    tiny_c.need("cc")
+    digits = load("digits")
+    guard = Guard.fit(digits)
+    clean = digits.certify[0]
+    bright = np.minimum(clean * 1.5, 16).astype(np.uint8)
+    for stream in (clean, bright[:60], np.concatenate([clean[:10], clean[:10] * 0])):
+        assert list(c_guard.run(guard.rules, written(guard, tmp_path), "eye", stream)) == said(guard, stream)
+
+
+def test_a_guard_that_differs_is_not_written(tmp_path: Path) -> None:
+    tiny_c.need("cc")
+    digits = load("digits")
+    guard = Guard.fit(digits)
+    frames = digits.certify[0][:20].repeat(3, 0)
+    folder = written(guard, tmp_path)
+    c_guard.prove(guard, folder, "eye", frames)
+    text = (folder / "eye_guard.c").read_text()
+    for old, new in (("#define ET_STUCK 3u", "#define ET_STUCK 4u"), ("int NAME", "nonsense"), ("#include", "#error")):
+        (folder / "eye_guard.c").write_text(text.replace(old.replace("NAME", "eye_guard"), new))
+        with pytest.raises(EquivalenceError):
+            c_guard.prove(guard, folder, "eye", frames)
+
+
+def test_what_has_no_guard_in_c(tmp_path: Path) -> None:
+    ticket = read_ticket(TICKET)
+    with pytest.raises(UnsupportedError, match="integer sensors"):
+        export(ticket, "c", tmp_path / "a", guard=Guard.fit(made("float32")))
+    with pytest.raises(UsageError, match="does not read"):
+        export(ticket, "c", tmp_path / "a", guard=Guard.fit(made("uint8")))
+    assert not (tmp_path / "a").exists()
+
+
+def test_the_command_writes_both(tmp_path: Path) -> None:
+    tiny_c.need("cc")
+    words = ["export", str(TICKET), "--to", "c", "--guard", "digits", "-o", str(tmp_path / "eye"), "--format", "json"]
+    done = CliRunner().invoke(main, words)
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["format"] == "c"
+    guard, frames = Guard.fit(load("digits")), load("digits").certify[0][:50]
+    assert list(c_guard.run(guard.rules, tmp_path / "eye", "eye", frames)) == said(guard, frames)
+    assert (
+        CliRunner().invoke(main, ["export", str(TICKET), "--guard", "digits", "-o", str(tmp_path / "x.onnx")]).exit_code
+        == 2
+    )
+    few = replace(load("digits"), select=(frames, np.zeros(50, int)))
+    with pytest.raises(InsufficientDataError):
+        Guard.fit(few)
+
+
+MAIN = """#include "NAME_guard.h"
+void et_print(const char *text);
+uint64_t et_cost(int (*run)(unsigned), unsigned i);
+static const TYPE frames[COUNT][VALUES] = {FRAMES};
+static NAME_guard_state state;
+static int run(unsigned i) { return NAME_guard(&state, frames[i]); }
+int main(void) {
+  for (unsigned i = 0; i < COUNT; i++) {
+    const char text[] = {(char)('0' + run(i)), ' ', 0};
+    et_print(text);
+  }
+  uint64_t cost = et_cost(run, 0);
+  char text[22] = {0}, *digit = text + 21;
+  do *--digit = (char)('0' + cost % 10); while (cost /= 10);
+  et_print(digit);
+  et_print("\\n");
+  return 0;
+}
+"""
+
+
+def emulated(guard: Guard, folder: Path, name: str, frames: np.ndarray, board: str) -> list[int]:
+    """A status for each frame, then the instructions of one call, on an emulated core; `folder` is an export with the guard."""
+    rows = ",".join("{" + ",".join(map(str, frame.reshape(-1).tolist())) + "}" for frame in frames)
+    text = MAIN.replace("NAME", name).replace("TYPE", f"{guard.rules.dtype}_t").replace("COUNT", str(len(frames)))
+    (folder / "watch.c").write_text(text.replace("VALUES", str(frames[0].size)).replace("FRAMES", rows))
+    words = [
+        "make",
+        "-s",
+        "-C",
+        folder,
+        "run",
+        f"BOARD={board}",
+        f"SOURCES=watch.c port.c {name}_guard.c",
+        "BUILD=watch",
+    ]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    return list(map(int, done.stdout.split()))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("board", ["m0", "m4"])
+def test_the_same_on_an_emulated_core_for_a_twentieth_of_an_inference(board: str, tmp_path: Path) -> None:
+    tiny_c.need("arm-none-eabi-gcc", "qemu-system-arm", "make", "cc")
+    digits = load("digits")
+    guard = Guard.fit(digits)
+    export(read_ticket(TICKET), "c", tmp_path / "eye", guard=guard)
+    frames = np.concatenate([digits.certify[0][:6], digits.certify[0][:1].repeat(3, 0), digits.certify[0][:1] * 0])
+    *statuses, cost = emulated(guard, tmp_path / "eye", "eye", frames, board)
+    assert statuses == said(guard, frames)
+    words = ["make", "-s", "-C", tmp_path / "eye", "run", f"BOARD={board}"]
+    told = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    inference = int(next(line for line in told.splitlines() if line.startswith("instructions")).split()[1])
+    assert cost < inference / 20
