@@ -104,12 +104,12 @@ def _beyond(n: int, rate: float, confidence: float) -> tuple[int, float]:
             f"{n} held-out frames cannot show a false-alarm rate of {rate:.2%} with confidence {confidence:.0%}: {needed} can; "
             f"give more data, or ask for a higher rate or less confidence (these show it with {1 - missing:.0%})"
         )
-    term, beyond = missing, 0
-    while True:
-        term *= (n - beyond) / (beyond + 1) * rate / (1 - rate)
-        if missing + term > 1 - confidence:
-            return beyond, 1 - missing
-        missing, beyond = missing + term, beyond + 1
+    k = np.arange(1, n)
+    log_ratios = np.log((n - k + 1) / k) + log(rate) - log1p(-rate)  # of P(Binomial(n, rate) = k) to that of k - 1
+    log_terms = n * log1p(-rate) + np.concatenate([[0.0], np.cumsum(log_ratios)])
+    at_most = np.cumsum(np.exp(log_terms))  # P(Binomial(n, rate) <= k) [n]: the first terms may be 0
+    beyond = int(np.searchsorted(at_most, 1 - confidence, side="right")) - 1
+    return beyond, 1 - float(at_most[beyond])
 
 
 def _highest(z: np.ndarray, windows: int) -> np.ndarray:

@@ -34,6 +34,7 @@ class Task(Protocol):
     headline_word: str
     lower_is_better: bool  # of the headline
     thresholds: bool  # whether answers depend on a threshold from the select part
+    spread_by_headline: bool  # whether `deviation` follows from the headline's value and the number of examples alone
 
     def outputs(self, data: Data) -> int:
         """How many values a network must give."""
@@ -69,6 +70,7 @@ def of(data: Data) -> Task:
 
 class Classification:
     word, headline_word, lower_is_better, thresholds = "accuracy", "accuracy", False, False
+    spread_by_headline = True
 
     def outputs(self, data: Data) -> int:
         return len(data.classes)
@@ -112,6 +114,7 @@ class Regression:
     step: tuple[float, ...]  # 1 / standard deviation of each target over train
 
     word, headline_word, lower_is_better, thresholds = "RMSE", "relative RMSE", True, False
+    spread_by_headline = False
 
     def outputs(self, data: Data) -> int:
         return len(self.names)
@@ -166,6 +169,7 @@ class Regression:
 
 class Anomaly:
     word, headline_word, lower_is_better, thresholds = "AUC", "AUC", False, True
+    spread_by_headline = False
 
     def outputs(self, data: Data) -> int:
         return int(np.prod(data.train[0].shape[1:]))

@@ -362,7 +362,7 @@ def _verdict(seeds: int, failures: int) -> dict[str, Any]:
         budget = {"code": "budget", "term": "packet=4K", "factor": 1.31, "seeds": seeds}
         return {"word": "stop", "reasons": reasons, "change": [budget]}
     changes = [
-        {"code": "more seeds", "seeds": 20, "cpu_seconds": 70.0},
+        {"code": "new proof", "seeds": 20, "first_seed": 20, "failures": 1, "confidence": 0.975, "cpu_seconds": 70.0},
         {"code": "accept", "probability": lower},
         {"code": "margin", "margin": 0.06, "asked": 0.02},
     ]

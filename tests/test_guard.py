@@ -5,6 +5,7 @@ import threading
 import time
 from collections import Counter
 from dataclasses import replace
+from decimal import Decimal, localcontext
 from itertools import pairwise
 from math import comb
 
@@ -96,6 +97,19 @@ def test_as_many_held_out_frames_may_be_beyond_as_the_binomial_allows(n: int, ra
     beyond, reached = drift._beyond(n, rate, confidence)
     assert beyond == right
     assert reached == pytest.approx(1 - missing(right))
+
+
+@pytest.mark.parametrize(("n", "rate"), [(4000, "0.2"), (80_000, "0.01"), (10**6, "0.01"), (10**6, "0.2")])
+def test_so_many_held_out_frames_that_all_but_a_few_of_their_probabilities_underflow(n: int, rate: str) -> None:
+    with localcontext(prec=40):  # its exponents reach a million digits
+        p = Decimal(rate)
+        term = missing = (1 - p) ** n
+        right = 0
+        while missing + (term := term * (n - right) / (right + 1) * p / (1 - p)) <= Decimal("0.05"):
+            missing, right = missing + term, right + 1
+    beyond, reached = drift._beyond(n, float(rate), 0.95)
+    assert beyond == right
+    assert reached == pytest.approx(float(1 - missing), abs=1e-9)
 
 
 def test_too_few_held_out_frames_are_refused_with_the_number_that_it_takes() -> None:

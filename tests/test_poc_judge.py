@@ -1,8 +1,10 @@
 """The parts of a proof of concept that decide: criterion, bar, indicators, verdict, record, energy, prices."""
 
 import json
-from math import sqrt
+from math import comb, sqrt
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,13 +13,12 @@ from edgeticket import tasks
 from edgeticket.budget import Term
 from edgeticket.data import load
 from edgeticket.errors import EdgeTicketError, EquivalenceError, InsufficientDataError, UsageError
-from edgeticket.poc import energy, judge, record
+from edgeticket.poc import energy, indicators, judge, record
 from edgeticket.poc.prices import read_prices
 from edgeticket.poc.success import Criterion, bar, require_enough
 from edgeticket.tasks import Scored
-from edgeticket.theory import lower_bound, trials_needed, upper_bound
+from edgeticket.theory import binomial_tail, lower_bound, trials_needed, upper_bound
 
-SIZES = {"train": 1000, "select": 400, "certify": 400}
 ACCURACY = tasks.of(load("digits"))
 
 
@@ -51,31 +52,51 @@ def test_other_criteria_are_refused_with_an_example(text: str) -> None:
         Criterion.parse(text, "classification", False)
 
 
-def _bar(text: str, reference: float, sizes: dict[str, int]) -> tuple[dict, Criterion]:
+def _bar(text: str, reference: float, select: int, certify: int) -> tuple[dict, Criterion, Any]:
     own = Criterion.parse(text, "classification", False)
-    deviation = ACCURACY.deviation(Scored(np.zeros(sizes["select"]), np.zeros(sizes["select"])), own.value(reference))
-    return bar(own, ACCURACY, reference, deviation, sizes), own
+    parts = {"select": (None, np.zeros(select, np.int8)), "certify": (None, np.zeros(certify, np.int8))}
+    made = SimpleNamespace(**parts)
+    return bar(own, ACCURACY, [{"select": reference, "deviation": 99.0}], made), own, made  # type: ignore[arg-type]
 
 
 def test_a_margin_below_what_chance_does_is_refused_with_the_number_that_it_takes() -> None:
-    found, own = _bar("accuracy >= float - 0.01", 0.97, SIZES)
-    noise = 1.6448536 * sqrt(0.96 * 0.04 * 2 / 400)
+    found, *rest = _bar("accuracy >= float - 0.01", 0.97, 400, 600)
+    noise = 1.6448536 * sqrt(0.96 * 0.04 * (1 / 400 + 1 / 600))
     assert found["smallest_margin"] == pytest.approx(noise, rel=1e-6)
     with pytest.raises(InsufficientDataError, match=rf"need n = {found['needed']:,} ") as refused:
-        require_enough(found, own, SIZES)
+        require_enough(found, *rest)
     assert refused.value.exit_code == 6
-    enough = {"select": found["needed"], "certify": found["needed"]}
-    require_enough(_bar("accuracy >= float - 0.01", 0.97, enough)[0], own, enough)
-    too_few = {name: count - 1 for name, count in enough.items()}
+    n = found["needed"]
+    require_enough(*_bar("accuracy >= float - 0.01", 0.97, n, n))
     with pytest.raises(InsufficientDataError):
-        require_enough(_bar("accuracy >= float - 0.01", 0.97, too_few)[0], own, too_few)
+        require_enough(*_bar("accuracy >= float - 0.01", 0.97, n - 1, n - 1))
+
+
+def test_a_bar_of_its_own_owes_nothing_to_the_select_part() -> None:
+    found, *rest = _bar("accuracy >= 0.96", 0.97, 4, 10_000)
+    assert found["smallest_margin"] == pytest.approx(1.6448536 * sqrt(0.96 * 0.04 / 10_000), rel=1e-6)
+    require_enough(found, *rest)
+    n = found["needed"]
+    require_enough(*_bar("accuracy >= 0.96", 0.97, 4, n))
+    with pytest.raises(InsufficientDataError):
+        require_enough(*_bar("accuracy >= 0.96", 0.97, 4, n - 1))
 
 
 def test_no_margin_at_all_can_never_be_shown() -> None:
-    found, own = _bar("accuracy >= float", 0.97, {"select": 10**9, "certify": 10**9})
+    found, *rest = _bar("accuracy >= float", 0.97, 10**6, 10**6)
     assert found["needed"] is None
     with pytest.raises(InsufficientDataError, match="a margin above 0"):
-        require_enough(found, own, SIZES)
+        require_enough(found, *rest)
+
+
+def test_a_margin_has_a_side_and_a_bar_its_range() -> None:
+    assert _bar("accuracy >= float - 0.1", 0.9, 9, 9)[0]["margin"] == pytest.approx(0.1)
+    assert _bar("accuracy >= float + 0.05", 0.9, 9, 9)[0]["margin"] == pytest.approx(-0.05)  # better than float
+    with pytest.raises(UsageError, match=r"asks for 1\.03"):
+        _bar("accuracy >= float + 0.05", 0.98, 9, 9)
+    for text in ("accuracy >= 95", "accuracy >= float - 5", "accuracy >= float - 1e999"):
+        with pytest.raises(UsageError, match="out of range"):
+            Criterion.parse(text, "classification", False)
 
 
 def test_deviation_is_the_spread_of_the_headline() -> None:
@@ -109,6 +130,13 @@ def row(seed: int, certify: float = 0.95, **more: object) -> dict:
     return {**own, "latency_ms": {"p50": 0.5}, "asked": None, "kind": "search", **more}
 
 
+def rival(certify: float, size: int, name: str = "int8-narrow") -> dict:
+    return {"name": name, "kind": name, "seed": 0, "certify": certify, "bytes": size, "cpu_seconds": 1.0}
+
+
+LOSES = [rival(0.5, 50)] * 3
+
+
 def proof(certify: list[float], rivals: list[dict] | None = None, **more: object) -> dict:
     """A record as far as judging goes: float 0.95, bar 0.94."""
     criterion = Criterion.parse("accuracy >= float - 0.01", "classification", False)
@@ -117,9 +145,9 @@ def proof(certify: list[float], rivals: list[dict] | None = None, **more: object
     for one in rows:
         one["why"] = judge.why_not(one, criterion, found)
         one["success"] = not one["why"]
-    asked = {"probability": 0.95, "confidence": 0.95, "seeds": len(rows), "max_cost_s": None, **more}
-    own = {"bar": found, "rows": rows, "rivals": rivals or [], "request": asked, "chosen": None}
-    own["indicators"] = judge.indicators(rows, [], own["rivals"], 0.95, {})
+    asked = {"probability": 0.95, "confidence": 0.95, "seeds": len(rows), "max_cost_s": None, "first_seed": 0, **more}
+    own = {"bar": found, "rows": rows, "rivals": LOSES if rivals is None else rivals, "request": asked, "chosen": None}
+    own["indicators"] = indicators.summarise(rows, [], own["rivals"], 0.95, {})
     return own
 
 
@@ -132,15 +160,45 @@ def test_59_clean_seeds_are_a_go_and_58_are_not() -> None:
     assert words(proof([0.95] * 59)) == ("go", ["success"], ["failures"])
     told = judge.verdict(proof([0.95] * 58))
     assert told["word"] == "measure more"
-    assert told["change"][0] == {"code": "more seeds", "seeds": 1, "cpu_seconds": 2.0}
+    second = trials_needed(0.95, 0.975, 0)
+    assert told["change"][0] == {
+        "code": "new proof",
+        "seeds": second,
+        "first_seed": 58,
+        "failures": 0,
+        "confidence": 0.975,
+        "cpu_seconds": second * 2.0,
+    }
     assert told["change"][1]["probability"] == pytest.approx(lower_bound(58, 58))
 
 
 def test_one_failure_takes_93() -> None:
     own = judge.verdict(proof([0.95] * 58 + [0.9]))
-    assert own["change"][0]["seeds"] == trials_needed(0.95, 0.95, 1) - 59 == 93 - 59
+    assert own["change"][0]["seeds"] == trials_needed(0.95, 0.975, 1)
     assert judge.verdict(proof([0.95] * 92 + [0.9]))["word"] == "go"
     assert judge.verdict(proof([0.95] * 91 + [0.9]))["word"] == "measure more"
+
+
+def test_a_stop_needs_the_upper_bound_below_what_was_asked_for() -> None:
+    """59 of 64 are below 0.95 in the mean, and may still be of it."""
+    own = proof([0.95] * 59 + [0.9] * 5)
+    assert own["indicators"]["success"]["lower"] < 0.9 * 0.95 < 0.95 < own["indicators"]["success"]["upper"]
+    assert words(own)[0] == "measure more"
+
+
+def test_two_looks_keep_the_promise_that_one_gives() -> None:
+    """Exact: a go at the first look, or at the second that is then proposed, where the true probability is 0.95."""
+    wrong = 0.0
+    for failures in range(60):
+        chance = comb(59, failures) * 0.05**failures * 0.95 ** (59 - failures)
+        told = judge.verdict(proof([0.95] * (59 - failures) + [0.9] * failures))
+        if told["word"] == "go":
+            wrong += chance
+        for change in told["change"]:
+            if change["code"] == "new proof":
+                n = change["seeds"]
+                wrong += chance * binomial_tail(n - change["failures"], n, 0.95)
+    assert 0.05 < wrong <= 0.05 + 0.025
 
 
 def test_too_many_failures_are_a_stop_and_say_which_margin_would_do() -> None:
@@ -162,13 +220,35 @@ def test_a_margin_is_only_named_where_seeds_would_have_shown_it() -> None:
 
 
 def test_a_rival_counts_where_all_its_runs_win_at_no_more_bytes() -> None:
-    def rival(certify: float, size: int, name: str = "int8-narrow") -> dict:
-        return {"name": name, "kind": name, "seed": 0, "certify": certify, "bytes": size, "cpu_seconds": 1.0}
-
-    wins = [rival(0.96, 100), rival(0.97, 99)]
-    assert words(proof([0.95] * 59, wins))[:2] == ("stop", ["rival", "success"])
-    for loses in ([rival(0.96, 100), rival(0.95, 90)], [rival(0.96, 101)], [rival(0.99, 50, "control")]):
+    wins = [rival(0.96, 100), rival(0.97, 99), rival(0.97, 98)]
+    assert words(proof([0.95] * 59, wins)) == ("stop", ["rival", "success"], ["rival"])
+    told = judge.verdict(proof([0.95] * 59, wins))["reasons"][0]
+    assert (told["rival_certify"], told["rival_bytes"], told["runs"]) == (0.96, 100, 3)
+    for loses in (
+        [rival(0.96, 100), rival(0.97, 90), rival(0.95, 90)],
+        [rival(0.96, 101)] * 3,
+        [*LOSES, *[rival(0.99, 50, "control")] * 3],
+        [*LOSES, *[rival(0.99, 50, "pruned")] * 2],  # not all of its runs
+    ):
         assert words(proof([0.95] * 59, loses))[0] == "go"
+
+
+def test_of_errors_the_smaller_one_wins() -> None:
+    own = proof([0.95] * 59, [rival(0.96, 50)] * 3)
+    own["bar"]["lower_is_better"] = True
+    assert words(own)[0] == "go"
+    own["rivals"] = [rival(0.5, 50)] * 3
+    told = judge.verdict(own)
+    assert (told["word"], told["reasons"][0]["rival_certify"]) == ("stop", 0.5)
+
+
+def test_without_anything_to_compare_with_there_is_no_go() -> None:
+    for rivals in (
+        [],
+        [{"name": "pruned", "kind": "pruned", "seed": 0, "failed": "no", "cpu_seconds": 0.0}],
+        LOSES[:2],
+    ):
+        assert words(proof([0.95] * 59, rivals)) == ("measure more", ["no rivals", "success"], ["proof"])
 
 
 def test_a_missed_budget_is_a_failure_and_says_how_far_off_it_was() -> None:
@@ -185,14 +265,18 @@ def test_a_missed_budget_is_a_failure_and_says_how_far_off_it_was() -> None:
 def test_a_broken_chain_and_an_early_stop_are_said() -> None:
     own = proof([0.95] * 59, seeds=60, max_cost_s=100.0)
     own["chosen"] = {"chain": {"passed": False, "links": [{"outcome": "failed", "what": "C", "against": "int8"}]}}
-    word, reasons, _ = words(own)
-    assert (word, reasons) == ("stop", ["chain", "success", "early"])
+    assert words(own) == ("stop", ["chain", "success", "early"], ["proof"])
     assert judge.verdict(own)["reasons"][0]["link"] == "C = int8"
+    own["chosen"]["chain"]["links"] = [{"outcome": "not run", "what": "C", "against": "int8"}]
+    assert words(own) == ("measure more", ["unproven", "success", "early"], ["proof"])
 
 
 def test_the_ticket_is_chosen_on_the_select_part_among_successes() -> None:
     own = proof([0.95, 0.99, 0.90])
     assert judge.chosen_seed(own["rows"], False) == 1  # 2 is better on select, but failed
+    own["rows"][0]["select"] = 0.99
+    assert judge.chosen_seed(own["rows"], False) == 0  # 1 is better on certify, which chooses nothing
+    own["rows"][0]["select"] = 0.9
     assert judge.chosen_seed(own["rows"], True) == 0
     assert judge.chosen_seed(proof([0.1])["rows"], False) is None
 
@@ -206,7 +290,7 @@ def test_indicators_count_failed_searches_as_trials_and_costs() -> None:
         {"kind": "float", "name": name, "seed": 0, "cpu_seconds": seconds}
         for name, seconds in (("float", 7.0), ("float-int8", 8.0))
     ]
-    told = judge.indicators(rows, sparser, rivals, 0.9, {"joules": None})
+    told = indicators.summarise(rows, sparser, rivals, 0.9, {"joules": None})
     assert told["success"] == {
         "successes": 1,
         "trials": 2,
@@ -233,6 +317,9 @@ def test_records_are_sealed(tmp_path: Path) -> None:
     assert record.write(record.read(path), path)
     assert path.read_bytes() == first
     path.write_bytes(first.replace(b"0.1", b"0.2"))
+    with pytest.raises(EquivalenceError, match="seal"):
+        record.read(path)
+    path.write_bytes(record.canonical({key: value for key, value in sealed.items() if key != "seal"}))
     with pytest.raises(EquivalenceError, match="seal"):
         record.read(path)
 

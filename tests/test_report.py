@@ -288,10 +288,13 @@ REASONS: dict[str, dict[str, Any]] = {
         "bytes": 3340.0,
     },
     "chain": {"link": "sample.onnx = the compacted network"},
+    "unproven": {},
+    "no rivals": {"runs": 3},
     "early": {"done": 20, "asked": 59, "max_cost_s": 600.0},
 }
 CHANGES: dict[str, dict[str, Any]] = {
-    "more seeds": {"seeds": 34, "cpu_seconds": 100.0},
+    "new proof": {"seeds": 34, "first_seed": 59, "failures": 1, "confidence": 0.975, "cpu_seconds": 100.0},
+    "proof": {},
     "accept": {"probability": 0.8966},
     "margin": {"margin": 0.0312, "asked": 0.02},
     "budget": {"term": "packet=4K", "factor": 1.31, "seeds": 12},
@@ -318,6 +321,8 @@ def with_change(code: str) -> dict[str, Any]:
         ("none", ["out of 59", "5.0 %"]),
         ("rival", ["channels pruned", "99.00 %", "3,290 bytes", "98.00 %", "3,340 bytes"]),
         ("chain", ["sample.onnx = the compacted network"]),
+        ("unproven", ["No link"]),
+        ("no rivals", ["3 times"]),
         ("early", ["20 of 59", "10.0 min"]),
     ],
 )
@@ -333,7 +338,8 @@ def test_reasons_say_their_numbers(code: str, told: list[str]) -> None:
 @pytest.mark.parametrize(
     ("code", "told"),
     [
-        ("more seeds", ["34", "100 s"]),
+        ("new proof", ["34", "59", "97.5", "100 s"]),
+        ("proof", ["run the same request again"]),
         ("accept", ["89.6 %"]),
         ("margin", ["3.12 percentage points"]),
         ("budget", ["packet=4K", "12 searches", "1.31x"]),

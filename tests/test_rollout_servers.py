@@ -68,7 +68,7 @@ def answers(port: int) -> bool:
 
 @contextmanager
 def running(words: list[str], end: int = signal.SIGTERM, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **options)
+    process = subprocess.Popen(words, **({"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL} | options))
     try:
         yield process
     finally:
@@ -424,10 +424,21 @@ def test_brokers_that_are_none(tmp_path: Path) -> None:
 def test_serve_takes_reports_decides_and_calls_the_hook(tmp_path: Path, mosquitto: int) -> None:
     where, port, out = str(tmp_path / "fleet.db"), free_port(), tmp_path / "orders"
     started(where, SHORT).close()
-    words = ["serve", where, "--http", f"127.0.0.1:{port}", "--mqtt", f"mqtt://127.0.0.1:{mosquitto}/fleet/reports/+"]
+    words = [
+        "serve",
+        where,
+        "--format",
+        "json",
+        "--http",
+        f"127.0.0.1:{port}",
+        "--mqtt",
+        f"mqtt://127.0.0.1:{mosquitto}/fleet/reports/+",
+    ]
     hook = f"sh -c 'cat >> {out}; echo >> {out}'"
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
-    with running([sys.executable, "-m", "edgeticket", "rollout", *words, "--hook", hook], env=environment) as process:
+    command = [sys.executable, "-m", "edgeticket", "rollout", *words, "--hook", hook]
+    told = tmp_path / "told"
+    with told.open("wb") as stdout, running(command, env=environment, stdout=stdout) as process:
         wait_until(lambda: answers(port), 60)
         wait_until(lambda: out.exists() and out.read_text().count("\n") >= 1)
         for first in range(1, 20):
@@ -440,6 +451,9 @@ def test_serve_takes_reports_decides_and_calls_the_hook(tmp_path: Path, mosquitt
         wait_until(lambda: '"finish"' in out.read_text())
         process.terminate()
         assert process.wait(30) == 0
+    first, *since = [each | {"hook": []} for each in status.log(Store(where))]
+    assert first["action"] == "start"
+    assert [json.loads(each) | {"hook": []} for each in told.read_text().splitlines()] == since
     last = json.loads(out.read_text().splitlines()[-1])
     assert last["orders"] == [{"run": digest(1), "aside": None, "devices": sorted(DEVICES)}]
 

@@ -2,11 +2,13 @@
 
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
+PACKED = ("edgeticket", "exporters", "sample_models")
 
 
 @pytest.mark.slow
@@ -20,6 +22,10 @@ def test_all_but_find_works_without_torch(tmp_path: Path) -> None:
     run(*pip, "wheel", "--no-deps", "--wheel-dir", tmp_path, ROOT)
     run(sys.executable, "-m", "venv", "env")
     (wheel,) = tmp_path.glob("edgeticket-*.whl")
+    names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    files = {path for part in PACKED for path in (ROOT / part).rglob("*") if path.is_file() and path.suffix != ".pyc"}
+    assert names >= {str(path.relative_to(ROOT)) for path in files}
+    assert {name.split("/")[0] for name in names} == set(PACKED)
     run(*pip, "--python", "env/bin/python", "install", wheel)
     tool, ticket = tmp_path / "env/bin/edgeticket", ROOT / "sample_models/digits.ticket"
     assert "torch" not in run(*pip, "--python", "env/bin/python", "list")

@@ -6,7 +6,6 @@ from dataclasses import replace
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
 from edgeticket import tasks
@@ -19,7 +18,7 @@ from edgeticket.data import Data, summary
 from edgeticket.describe import describe
 from edgeticket.errors import EquivalenceError
 from edgeticket.network import network_plan
-from edgeticket.poc import FLOATS, judge
+from edgeticket.poc import FLOATS, indicators, judge
 from edgeticket.poc.chosen import confusion
 from edgeticket.poc.jobs import FLOPS, Job, ticket_facts
 from edgeticket.poc.record import FORMAT, PROTOCOL
@@ -73,7 +72,9 @@ class Again:
                 "first_seed": told["rows"][0]["seed"],
                 **self.settings_told(),
             },
-            "indicators": judge.indicators(told["rows"], told["sparser"], told["rivals"], request["confidence"], {}),
+            "indicators": indicators.summarise(
+                told["rows"], told["sparser"], told["rivals"], request["confidence"], {}
+            ),
             "verdict": judge.verdict(told),
         }
 
@@ -203,8 +204,7 @@ class Again:
 
     def bar(self) -> dict[str, Any]:
         floats = [row for row in self.told["rivals"] if row["name"] == "float"]
-        reference, deviation = (mean(row[key] for row in floats) for key in ("select", "deviation"))
-        return bar(self.criterion, self.task, reference, deviation, summary(self.data)["sizes"])
+        return bar(self.criterion, self.task, floats, self.data)
 
     # what is delivered
 

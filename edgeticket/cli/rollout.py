@@ -198,6 +198,7 @@ def log(fleet: str, output_format: str) -> None:
 @click.option("--mqtt-password", type=click.File("r"), help="File that holds it.")
 @hook_option
 @timeout_option
+@format_option
 def serve(
     fleet: str,
     http: str | None,
@@ -205,10 +206,11 @@ def serve(
     mqtt_password: IO[str] | None,
     hook: str | None,
     hook_timeout_s: float,
+    output_format: str,
 ) -> None:
-    """Take reports by HTTP or MQTT and run the hook, until interrupted."""
+    """Take reports by HTTP or MQTT and run the hook, until interrupted; print each decision."""
     from edgeticket.rollout import http as web
-    from edgeticket.rollout import service
+    from edgeticket.rollout import service, show
     from edgeticket.rollout.mqtt import Listener, broker
 
     if not http and not mqtt:
@@ -221,7 +223,10 @@ def serve(
         signal.signal(number, lambda *_: stopped.set())
     if server:
         click.echo(f"listening at http://{server.server_address[0]!s}:{server.server_address[1]}/reports", err=True)
-    service.serve(store, server, listener, service.Hook(hook, hook_timeout_s) if hook else None, stopped)
+    called = service.Hook(hook, hook_timeout_s) if hook else None
+    service.serve(
+        store, server, listener, called, stopped, lambda found: _echo(output_format, found, show.decision(found))
+    )
 
 
 @command.command("simulate")

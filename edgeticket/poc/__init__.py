@@ -16,10 +16,11 @@ from edgeticket import __version__, tasks
 from edgeticket.budget import Budget
 from edgeticket.data import Data, summary
 from edgeticket.network import network_plan
-from edgeticket.poc import energy, judge
+from edgeticket.poc import energy, indicators, judge
 from edgeticket.poc.chosen import deliver, latencies
 from edgeticket.poc.folder import Folder, opened
 from edgeticket.poc.jobs import SEARCHES, Job, Shared, work
+from edgeticket.poc.judge import FLOATS
 from edgeticket.poc.record import FORMAT, NAME, PROTOCOL, write
 from edgeticket.poc.request import Request, sparser_densities
 from edgeticket.poc.success import Criterion, bar, require_enough
@@ -29,8 +30,6 @@ from edgeticket.sweep import seconds
 from edgeticket.targets.on_cpu import describe_machine
 
 __all__ = ["Request", "Stage", "estimate", "poc"]
-
-FLOATS = 3  # runs of everything that tickets are compared with
 
 
 @dataclass(frozen=True)
@@ -75,15 +74,15 @@ def poc(
         run = _Run(request, folder, shared, pool, report)
         start, joules = time.perf_counter(), energy.read()
         floats = run.all("float networks", [Job("float", seed) for seed in range(FLOATS)])
-        found = _bar(criterion, task, floats, data)
-        require_enough(found, criterion, summary(data)["sizes"])
+        found = bar(criterion, task, [row for row in floats if row["name"] == "float"], data)
+        require_enough(found, criterion, data)
         searched = run.searches()
         rows, controls = ([row for row in searched if ("name" in row) == named] for named in (False, True))
         sparser = run.sparser()
-        spent = energy.joules(joules, energy.read())
+        spent = None if remote or run.resumed else energy.joules(joules, energy.read())
         rivals = floats + controls + run.rivals(rows)
         wall = None if run.resumed else time.perf_counter() - start  # what stopped earlier kept no clock
-        costs = {"run_wall_seconds": wall, "workers": workers, "joules": _joules(spent, run)}
+        costs = {"run_wall_seconds": wall, "workers": workers, "joules": _joules(spent)}
         _measure(folder.partial, rows, rivals, request.settings.threads)
         for row in [*rows, *sparser]:
             row["why"] = judge.why_not(row, criterion, found)
@@ -97,7 +96,7 @@ def poc(
             "rows": rows,
             "sparser": sparser,
             "rivals": rivals,
-            "indicators": judge.indicators(rows, sparser, rivals, request.confidence, costs),
+            "indicators": indicators.summarise(rows, sparser, rivals, request.confidence, costs),
             "environment": _environment(),
             "prices": dict(prices) if prices else None,
         }
@@ -154,7 +153,10 @@ class _Run:
         def go_on() -> bool:
             nonlocal begun
             done = [row for row in self.folder.rows if row["kind"] in SEARCHES and "name" not in row]
-            costs, running = [row["cpu_seconds"] for row in done], begun - sum(row["kind"] == kind for row in done)
+            costs, running = (
+                [row["cpu_seconds"] for row in done],
+                max(0, begun - sum(row["kind"] == kind for row in done)),
+            )
             if limit is not None and costs and sum(costs) + mean(costs) * (running + 1) > limit:
                 return False
             begun += 1
@@ -170,13 +172,6 @@ class _Run:
         limit = int(median(sizes))
         jobs = [Job(kind, seed, limit=limit) for kind in ("int8-narrow", "pruned") for seed in range(FLOATS)]
         return self.all("what to compare with", jobs)
-
-
-def _bar(criterion: Criterion, task: Any, floats: Sequence[Mapping[str, Any]], data: Data) -> dict[str, Any]:
-    own = [row for row in floats if row["name"] == "float"]
-    reference = mean(row["select"] for row in own)
-    deviation = mean(row["deviation"] for row in own)
-    return bar(criterion, task, reference, deviation, summary(data)["sizes"])
 
 
 def _measure(folder: Path, rows: Sequence[dict[str, Any]], rivals: Sequence[dict[str, Any]], threads: int) -> None:
@@ -211,11 +206,8 @@ def _deliver(record: Mapping[str, Any], folder: Path, data: Data, seed: int | No
     return {**made, "device_seconds": row["wall_seconds"] + time.perf_counter() - start}
 
 
-def _joules(spent: float | None, run: _Run) -> dict[str, Any] | None:
-    """Only of a run that was never stopped: what came before was not counted."""
-    if spent is None or run.resumed:
-        return None
-    return {"searches_and_floats": spent, "source": energy.SOURCE}
+def _joules(spent: float | None) -> dict[str, Any] | None:
+    return None if spent is None else {"searches_and_floats": spent, "source": energy.SOURCE}
 
 
 def _environment() -> dict[str, Any]:

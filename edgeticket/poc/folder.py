@@ -24,18 +24,12 @@ class Folder:
 
     def __init__(self, partial: Path, key: Mapping[str, Any]) -> None:
         self.partial, self.rows = partial, list[dict[str, Any]]()
-        text = json.dumps(key, sort_keys=True)
-        if self._known() not in (None, text):
-            for child in partial.iterdir():
-                shutil.rmtree(child) if child.is_dir() else child.unlink()
-        write_atomic(partial / KEY, text.encode())
+        if _known(partial) != words(key):
+            _empty(partial)
+            write_atomic(partial / KEY, words(key).encode())
         self.checkpoints = partial / "checkpoints"
         self.checkpoints.mkdir(exist_ok=True)
         self.rows = _read(partial / ROWS)
-
-    def _known(self) -> str | None:
-        path = self.partial / KEY
-        return path.read_text(encoding="utf-8") if path.exists() else None
 
     def add(self, job: Job, done: Done) -> None:
         """Files first: a row that is there has its files. Rows of the same job are replaced."""
@@ -58,6 +52,23 @@ class Folder:
         return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
 
+def words(key: Mapping[str, Any]) -> str:
+    return json.dumps(key, sort_keys=True)
+
+
+def _known(folder: Path) -> str | None:
+    """The key of what lies there."""
+    path = folder / KEY
+    return path.read_text(encoding="utf-8", errors="replace") if path.exists() else None
+
+
+def _empty(folder: Path) -> None:
+    """Rows first: without them nothing that is left counts."""
+    (folder / ROWS).unlink(missing_ok=True)
+    for child in folder.iterdir():
+        shutil.rmtree(child) if child.is_dir() else child.unlink()
+
+
 def _digests(files: Mapping[str, bytes]) -> dict[str, str]:
     return {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
 
@@ -71,11 +82,15 @@ def _read(path: Path) -> list[dict[str, Any]]:
         raise EdgeTicketError(f"{path}: damaged ({error}): delete the folder {path.parent} and start again") from error
 
 
-def check_target(target: Path, overwrite: bool) -> None:
-    """Raises UsageError where something is there that may not be gone on from, or replaced."""
+def check_target(target: Path, key: Mapping[str, Any], overwrite: bool) -> None:
+    """Raises UsageError where something is there, finished or not, that may not be gone on from or replaced."""
     if target.exists() and not (overwrite and (target / KEY).is_file()):
+        raise UsageError(f"{target} exists already: name another (-o), or add --overwrite to replace an earlier proof")
+    partial = target.with_name(target.name + PARTIAL)
+    if not overwrite and _known(partial) not in (None, words(key)):
         raise UsageError(
-            f"{target} exists already: name another (-o), or add --overwrite to go on from, or replace, an earlier proof"
+            f"{partial}: an unfinished proof of another request lies there: name another folder (-o), repeat that request to go "
+            "on with it, or add --overwrite to begin anew"
         )
 
 
@@ -89,27 +104,30 @@ def opened(target: Path, key: Mapping[str, Any]) -> Iterator[Folder]:
     try:
         partial.mkdir(parents=True, exist_ok=True)
         with _alone(partial):
-            _go_on_from(target, partial, json.dumps(key, sort_keys=True))
+            _go_on_from(target, partial, key)
             folder = Folder(partial, key)
             yield folder
             shutil.rmtree(folder.checkpoints)
             put_in_place(partial, target)
     except OSError as error:
+        if error.filename is not None and partial not in Path(str(error.filename)).parents:
+            raise
         raise EdgeTicketError(
             f"cannot write {error.filename or partial}: {error.strerror or error}; nothing that was done is lost: free some "
             "space or choose another folder, then run it again: it goes on where it stopped"
         ) from error
 
 
-def _go_on_from(target: Path, partial: Path, key: str) -> None:
-    """More seeds of the same proof: what is finished need not be run again."""
-    if (partial / KEY).exists() or not target.exists() or (target / KEY).read_text(encoding="utf-8") != key:
+def _go_on_from(target: Path, partial: Path, key: Mapping[str, Any]) -> None:
+    """What is finished need not be run again."""
+    if _known(partial) is not None or _known(target) != words(key):
         return
+    _empty(partial)
     for name in ("tickets", "rivals"):
         if (target / name).is_dir():
-            shutil.copytree(target / name, partial / name, dirs_exist_ok=True)
-    for name in (ROWS, KEY):  # the key last: a copy that was stopped is begun anew
-        write_atomic(partial / name, (target / name).read_bytes())
+            shutil.copytree(target / name, partial / name)
+    write_atomic(partial / KEY, words(key).encode())
+    write_atomic(partial / ROWS, (target / ROWS).read_bytes())
 
 
 @contextmanager

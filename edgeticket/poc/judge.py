@@ -2,17 +2,16 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from math import inf
-from statistics import mean
 from typing import Any
 
-import numpy as np
-
 from edgeticket.budget import How, Term, Verdict
+from edgeticket.poc.indicators import quantiles
 from edgeticket.poc.success import Criterion
-from edgeticket.theory import lower_bound, trials_needed, upper_bound
+from edgeticket.theory import lower_bound, trials_needed
 
 Row = Mapping[str, Any]
-QUANTILES = {"min": 0, "p10": 10, "median": 50, "p90": 90, "max": 100}
+FLOATS = 3  # runs of everything that tickets are compared with
+SMALL = ("int8-narrow", "pruned")  # rivals at the ticket's own bytes
 MAX_SEEDS = 10_000  # that "measure more" will ask for
 
 
@@ -43,88 +42,6 @@ def told(verdict: Verdict) -> dict[str, Any]:
     }
 
 
-def quantiles(values: Sequence[float]) -> dict[str, float] | None:
-    """Each a value that was measured (nearest rank); None of no values."""
-    if not values:
-        return None
-    rows = {name: float(np.percentile(values, q, method="inverted_cdf")) for name, q in QUANTILES.items()}
-    return rows | {"n": len(values)}
-
-
-def success(rows: Sequence[Row], confidence: float) -> dict[str, Any]:
-    k, n = sum(row["success"] for row in rows), len(rows)
-    return {
-        "successes": k,
-        "trials": n,
-        "rate": k / n,
-        "lower": lower_bound(k, n, confidence),
-        "upper": upper_bound(k, n, confidence),
-        "confidence": confidence,
-    }
-
-
-def indicators(
-    rows: Sequence[Row], sparser: Sequence[Row], rivals: Sequence[Row], confidence: float, costs: Row
-) -> dict[str, Any]:
-    """Of all seeds that gave a ticket, not only of those that succeeded. `costs`: what only the run itself knows.
-
-    `ladder`: how many seeds succeed at the density that was asked for, then at ever lower ones.
-    """
-    found = [row for row in rows if "failed" not in row]
-    told = success(rows, confidence)
-
-    def of(key: str) -> dict[str, float] | None:
-        return quantiles([row[key] for row in found])
-
-    seconds = [row["cpu_seconds"] for row in rows]
-    each = mean(seconds)
-    return {
-        "sparsity": {
-            **{key: of(key) for key in ("density", "kept_of_wide", "bytes", "macs", "kept_macs")},
-            "ladder": list(_ladder(rows, sparser, confidence)),
-        },
-        "quality": {
-            "certify": of("certify"),
-            "latency_ms": quantiles([row["latency_ms"]["p50"] for row in found if row["latency_ms"]]),
-        },
-        "success": told,
-        "cost": {
-            "cpu_seconds": quantiles(seconds),
-            "wall_seconds": quantiles([row["wall_seconds"] for row in rows]),
-            "flops": of("flops"),
-            "search_cpu_seconds": sum(seconds),
-            "total_cpu_seconds": sum(seconds)
-            + sum(row["cpu_seconds"] for row in sparser)
-            + sum(_by_job(rivals).values()),
-            "per_success": {
-                "expected": each / told["rate"] if told["rate"] else None,
-                "at_most": each / told["lower"] if told["lower"] else None,
-            },
-            **costs,
-        },
-    }
-
-
-def _ladder(rows: Sequence[Row], sparser: Sequence[Row], confidence: float) -> Iterator[dict[str, Any]]:
-    steps: dict[str, list[Row]] = {}
-    for row in sparser:
-        steps.setdefault(row["asked"], []).append(row)
-    for own in [rows, *steps.values()]:
-        made = [row for row in own if "failed" not in row]
-        if made:
-            middle = {key: quantiles([row[key] for row in made]) for key in ("density", "bytes", "certify")}
-            yield {key: value["median"] for key, value in middle.items() if value} | success(own, confidence)
-
-
-def _by_job(rivals: Sequence[Row]) -> dict[tuple[str, int], float]:
-    """CPU seconds of each job: a network and its rounded form share one training."""
-    found: dict[tuple[str, int], float] = {}
-    for row in rivals:
-        job = row["kind"], row["seed"]
-        found[job] = max(found.get(job, 0.0), row["cpu_seconds"])
-    return found
-
-
 def chosen_seed(rows: Sequence[Row], lower_is_better: bool) -> int | None:
     """The success that is best on the select part, which no success was judged on; the first of equals."""
     good = [row for row in rows if row["success"]]
@@ -134,90 +51,105 @@ def chosen_seed(rows: Sequence[Row], lower_is_better: bool) -> int | None:
 
 def verdict(record: Row) -> dict[str, Any]:
     """`word`: go, measure more or stop; `reasons` and `change` as codes with their numbers: a report finds the words."""
-    rows, asked, told = record["rows"], record["request"], record["indicators"]["success"]
+    asked, told = record["request"], record["indicators"]["success"]
     shown = {**{key: told[key] for key in ("successes", "trials", "confidence")}, "probability": asked["probability"]}
-    reasons: list[dict[str, Any]] = []
-    better = better_rival(record)
-    if record["chosen"] and not record["chosen"]["chain"]["passed"]:
-        reasons.append({"code": "chain", "link": _broken(record["chosen"]["chain"])})
+    reasons = [*_chain(record), *_comparison(record)]
     if not told["successes"]:
-        reasons.append({"code": "none", **shown, "upper": told["upper"]})
-    if better:
-        reasons.append(better)
+        reasons.insert(0, {"code": "none", **shown, "upper": told["upper"]})
     if told["lower"] >= asked["probability"]:
         reasons.append({"code": "success", **shown, "lower": told["lower"]})
     elif told["upper"] < asked["probability"]:
         reasons.append({"code": "unlikely", **shown, "upper": told["upper"], "lower": told["lower"]})
     else:
         reasons.append({"code": "undecided", **shown, "lower": told["lower"], "upper": told["upper"]})
-    if len(rows) < asked["seeds"]:
-        reasons.append({"code": "early", "done": len(rows), "asked": asked["seeds"], "max_cost_s": asked["max_cost_s"]})
-    codes = {reason["code"] for reason in reasons}
-    stop = bool(codes & {"chain", "rival", "unlikely"})
-    word = "stop" if stop else "go" if "success" in codes else "measure more"
-    return {"word": word, "reasons": reasons, "change": list(_changes(record, codes))}
+    done, wanted = len(record["rows"]), asked["seeds"]
+    if done < wanted:
+        reasons.append({"code": "early", "done": done, "asked": wanted, "max_cost_s": asked["max_cost_s"]})
+    word = _word({reason["code"] for reason in reasons})
+    return {"word": word, "reasons": reasons, "change": list(_changes(record, word, reasons))}
 
 
-def _broken(chain: Row) -> str:
-    failed = [link for link in chain["links"] if link["outcome"] == "failed"]
-    return f"{failed[0]['what']} = {failed[0]['against']}" if failed else "no link of the chain was run"
+def _word(codes: set[str]) -> str:
+    if codes & {"chain", "rival", "unlikely"}:
+        return "stop"
+    return "measure more" if codes & {"unproven", "no rivals"} or "success" not in codes else "go"
 
 
-def better_rival(record: Row) -> dict[str, Any] | None:
-    """One that needs no more bytes than the median ticket, and each of whose runs beats the median ticket."""
-    sparsity, quality = record["indicators"]["sparsity"], record["indicators"]["quality"]
-    if not quality["certify"]:
-        return None
-    size, reached, sign = sparsity["bytes"]["median"], quality["certify"]["median"], _sign(record)
-    names: dict[str, list[Row]] = {}
+def _chain(record: Row) -> Iterator[dict[str, Any]]:
+    """Where a link of the delivered ticket's chain failed, or none was run."""
+    chain = record["chosen"] and record["chosen"]["chain"]
+    if chain and not chain["passed"]:
+        failed = [link for link in chain["links"] if link["outcome"] == "failed"]
+        yield (
+            {"code": "chain", "link": f"{failed[0]['what']} = {failed[0]['against']}"}
+            if failed
+            else {"code": "unproven"}
+        )
+
+
+def _comparison(record: Row) -> Iterator[dict[str, Any]]:
+    """A rival that is better: one of no more bytes than the median ticket, each of whose runs beats it. Or that there is none.
+
+    A rival with fewer than FLOATS runs cannot be better; without a whole one of the ticket's bytes there is no comparison.
+    """
+    quality, runs = record["indicators"]["quality"]["certify"], _runs(record)
+    if not quality:
+        return
+    size, reached, sign = record["indicators"]["sparsity"]["bytes"]["median"], quality["median"], _sign(record)
+    for name, own in runs.items():
+        worst, largest = min(sign * row["certify"] for row in own), max(row["bytes"] for row in own)
+        if worst > sign * reached and largest <= size:
+            told = {"rival_certify": sign * worst, "rival_bytes": largest, "certify": reached, "bytes": size}
+            yield {"code": "rival", "name": name, "runs": len(own), **told}
+            return
+    if not set(SMALL) & set(runs):
+        yield {"code": "no rivals", "runs": FLOATS}
+
+
+def _runs(record: Row) -> dict[str, list[Row]]:
+    """Rivals that were made as often as they should be; a control is none."""
+    found: dict[str, list[Row]] = {}
     for row in record["rivals"]:
         if "failed" not in row and row["name"] != "control":
-            names.setdefault(row["name"], []).append(row)
-    for name, own in names.items():
-        worst = min(own, key=lambda row: sign * row["certify"])
-        if sign * (worst["certify"] - reached) > 0 and max(row["bytes"] for row in own) <= size:
-            return {
-                "code": "rival",
-                "name": name,
-                "runs": len(own),
-                "rival_certify": worst["certify"],
-                "rival_bytes": max(row["bytes"] for row in own),
-                "certify": reached,
-                "bytes": size,
-            }
-    return None
+            found.setdefault(row["name"], []).append(row)
+    return {name: own for name, own in found.items() if len(own) == FLOATS}
 
 
 def _sign(record: Row) -> int:
     return -1 if record["bar"]["lower_is_better"] else 1
 
 
-def _changes(record: Row, codes: set[str]) -> Iterator[dict[str, Any]]:
+def _changes(record: Row, word: str, reasons: Sequence[Row]) -> Iterator[dict[str, Any]]:
     told, asked = record["indicators"]["success"], record["request"]
-    probability, confidence = asked["probability"], asked["confidence"]
-    failures = told["trials"] - told["successes"]
+    probability, confidence, failures = asked["probability"], asked["confidence"], told["trials"] - told["successes"]
+    codes = {reason["code"]: reason for reason in reasons}
+    if codes.keys() & {"chain", "unproven", "no rivals"}:
+        yield {"code": "proof"}
     if "rival" in codes:
-        yield {"code": "rival", "name": next(iter(_named(record)))}
-    if "success" in codes:
+        yield {"code": "rival", "name": codes["rival"]["name"]}
+    if word == "go":
         yield {"code": "failures", "failures": allowed(told["trials"], probability, confidence) + 1 - failures}
-        return
     if "undecided" in codes:
-        more = trials_needed(probability, confidence, failures) - told["trials"]
-        if more <= MAX_SEEDS:
-            each = record["indicators"]["cost"]["search_cpu_seconds"] / told["trials"]
-            yield {"code": "more seeds", "seeds": more, "cpu_seconds": more * each}
-    if told["lower"]:
-        yield {"code": "accept", "probability": told["lower"]}
-    margin = sufficient_margin(record)
-    if margin is not None:
-        yield {"code": "margin", "margin": margin, "asked": record["bar"]["margin"]}
-    yield from _budgets(record["rows"])
+        yield from _second_look(record, failures)
+    if "success" not in codes:
+        if told["lower"]:
+            yield {"code": "accept", "probability": told["lower"]}
+        margin = sufficient_margin(record)
+        if margin is not None:
+            yield {"code": "margin", "margin": margin, "asked": record["bar"]["margin"]}
+        yield from _budgets(record["rows"])
 
 
-def _named(record: Row) -> Iterator[str]:
-    better = better_rival(record)
-    if better:
-        yield better["name"]
+def _second_look(record: Row, failures: int) -> Iterator[dict[str, Any]]:
+    """A proof of its own on fresh seeds. As it is a second chance to say go, half of the doubt that was allowed (Bonferroni)."""
+    asked, cost = record["request"], record["indicators"]["cost"]["search_cpu_seconds"]
+    confidence = (1 + asked["confidence"]) / 2
+    seeds = trials_needed(asked["probability"], confidence, failures)
+    if seeds <= MAX_SEEDS:
+        each = cost / record["indicators"]["success"]["trials"]
+        first = asked["first_seed"] + asked["seeds"]
+        told = {"first_seed": first, "failures": failures, "confidence": confidence, "cpu_seconds": seeds * each}
+        yield {"code": "new proof", "seeds": seeds, **told}
 
 
 def allowed(trials: int, probability: float, confidence: float) -> int:

@@ -1,17 +1,20 @@
 """What is asked of a proof of concept, all of it before the first search."""
 
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from edgeticket import __version__, tasks
+from edgeticket import tasks
 from edgeticket.budget import Budget
 from edgeticket.data import Data
-from edgeticket.errors import UsageError
+from edgeticket.errors import EdgeTicketError, UsageError
 from edgeticket.find import check_budget, check_plan
 from edgeticket.network import network_plan
 from edgeticket.poc.folder import check_target
 from edgeticket.poc.success import Criterion
+from edgeticket.row import Search
 from edgeticket.settings import AUTO_EDGES, AUTO_KEPT, Settings
 
 SPARSER = (2, 4, 8)  # times sparser than what is asked: how far can it go?
@@ -39,6 +42,7 @@ class Request:
             "--probability and --confidence are above 0 and below 1": 0 < self.probability < 1
             and 0 < self.confidence < 1,
             "--max-cost is above 0": self.max_cost_s is None or self.max_cost_s > 0,
+            "--period-ms is from 0.01 to 1,000,000": self.period_ms is None or 0.01 <= self.period_ms <= 1e6,
         }
         for rule, good in checks.items():
             if not good:
@@ -58,7 +62,11 @@ class Request:
                 "a budget of latency is measured on this machine while searching, and other searches would disturb it: "
                 "take one worker and no --cluster, or budget macs instead"
             )
-        check_target(target, overwrite)
+        if find_spec("torch_pruning") is None:
+            raise EdgeTicketError(
+                "a proof compares with Torch-Pruning, which is not installed: pip install 'edgeticket[poc]'"
+            )
+        check_target(target, self.key(data), overwrite)
 
     def words(self) -> dict[str, Any]:
         settings = self.settings.words()
@@ -66,11 +74,12 @@ class Request:
         return {**asdict(self), "settings": settings}
 
     def key(self, data: Data) -> dict[str, Any]:
-        """What must be the same for a finished search to count."""
-        words = self.words()
-        for later in ("seeds", "probability", "confidence", "max_cost_s", "period_ms"):
-            del words[later]
-        return {**words, "digest": data.digest, "examples": len(data.train[0]), "edgeticket": __version__}
+        """What must be the same for a finished search to count: all but what is only measured afterwards.
+
+        The number of seeds and the probability too: who looks at 59 seeds and then adds some, or asks for less, has no bound.
+        """
+        words = {key: value for key, value in self.words().items() if key != "period_ms"}
+        return {**words, **Search(self.model, self.budget, self.settings).key(data), "torch": version("torch")}
 
 
 def sparser_densities(request: Request) -> list[float]:

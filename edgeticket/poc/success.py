@@ -1,16 +1,21 @@
 """What counts as a success, said before the first search, and whether the data can tell it from a failure."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, sqrt
+from statistics import mean
 from typing import Any
 
+from edgeticket.data import Data
 from edgeticket.errors import InsufficientDataError, UsageError
-from edgeticket.tasks import Task
+from edgeticket.tasks import Scored, Task
 
 NORMAL = 1.6448536269514722  # 95 % quantile, one-sided
 WORDS = {"classification": "accuracy", "anomaly": "auc", "regression": "rmse"}
+SHARES = ("accuracy", "auc")  # from 0 to 1
+LARGEST = 1e6
+NONE = 1e-9  # of a margin
 _FORM = re.compile(r"\s*(\w+)\s*(>=|<=)\s*(?:(float)\s*(?:([-+*])\s*([\d.eE-]+))?|([\d.eE-]+))\s*")
 
 
@@ -39,6 +44,8 @@ class Criterion:
             number = float(match[5] or match[6] or 0)
         except ValueError:
             raise UsageError(f"--success {text!r}: a number is not readable: write for example {example!r}") from None
+        if not 0 <= number <= (1 if word in SHARES and match[4] != "*" else LARGEST):
+            raise UsageError(f"--success {text!r}: {number:g} is out of range: write for example {example!r}")
         return Criterion(text, match[2] == ">=", bool(match[3]), match[4] or "+", number)
 
     def value(self, reference: float) -> float:
@@ -53,38 +60,46 @@ class Criterion:
         return reached >= value if self.at_least else reached <= value
 
 
-def bar(
-    criterion: Criterion, task: Task, reference: float, deviation: float, sizes: Mapping[str, int]
-) -> dict[str, Any]:
-    """The bar of a record. `reference`: mean headline of the float networks on the select part.
+def bar(criterion: Criterion, task: Task, floats: Sequence[Mapping[str, Any]], data: Data) -> dict[str, Any]:
+    """The bar of a record, from the rows of the float networks. Raises UsageError for one that no network can reach.
 
-    A seed is judged on the certify part, and the bar comes from the select part. Two parts of n and m examples give headlines
-    of one and the same network that differ by deviation * sqrt(1/n + 1/m), a standard error; `deviation` is that of one example.
-    `smallest_margin`: what a one-sided 95 % test tells apart; `needed`: examples in each part that the asked margin takes.
+    A seed is judged on the certify part of m examples; a bar that refers to float networks comes from the select part of n.
+    One and the same network differs between the two by deviation * sqrt(1/n + 1/m), a standard error, where `deviation` is that of
+    one example; from a figure of its own by deviation * sqrt(1/m). `margin`: how much worse than float a seed may be.
+    `smallest_margin`: what a one-sided 95 % test tells apart; `needed`: examples in each of these parts that the margin takes.
     """
-    value = criterion.value(reference)
-    margin, noise = abs(reference - value), sqrt(1 / sizes["select"] + 1 / sizes["certify"])
+    reference, judged = mean(row["select"] for row in floats), data.certify[1]
+    value, lower = criterion.value(reference), task.lower_is_better
+    if not 0 <= value <= (LARGEST if lower else 1):
+        raise UsageError(
+            f"--success {criterion.text!r}: float networks reach {reference:.4f}, so it asks for {value:.4f}"
+        )
+    deviation = mean(row["deviation"] for row in floats)
+    if task.spread_by_headline:
+        deviation = task.deviation(Scored(judged, judged), value)
+    parts = [len(judged), *([len(data.select[1])] if criterion.relative else [])]
+    margin = value - reference if lower else reference - value
     return {
         "headline": task.headline_word,
-        "lower_is_better": task.lower_is_better,
+        "lower_is_better": lower,
         "float": reference,
         "value": value,
         "margin": margin,
         "deviation": deviation,
-        "smallest_margin": NORMAL * deviation * noise,
-        "needed": ceil(2 * (NORMAL * deviation / margin) ** 2) if margin > 0 else None,
+        "smallest_margin": NORMAL * deviation * sqrt(sum(1 / n for n in parts)),
+        "needed": ceil(len(parts) * (NORMAL * deviation / margin) ** 2) if abs(margin) > NONE else None,
     }
 
 
-def require_enough(found: Mapping[str, Any], criterion: Criterion, sizes: Mapping[str, int]) -> None:
+def require_enough(found: Mapping[str, Any], criterion: Criterion, data: Data) -> None:
     """Raise InsufficientDataError where the margin is smaller than what chance does between two parts of the data."""
-    if found["margin"] >= found["smallest_margin"]:
+    if abs(found["margin"]) >= found["smallest_margin"]:
         return
     needed = f"n = {found['needed']:,} examples in each" if found["needed"] else "a margin above 0"
     raise InsufficientDataError(
         f"insufficient data: float networks reach {found['float']:.4f} ({found['headline']}), and {criterion.text!r} asks for "
-        f"{found['value']:.4f}; with {sizes['select']:,} select and {sizes['certify']:,} certify examples chance alone makes a "
-        f"difference of {found['smallest_margin']:.4f} (one-sided 95 %): need {needed}, or ask for no less than that margin"
+        f"{found['value']:.4f}; with {len(data.select[1]):,} select and {len(data.certify[1]):,} certify examples chance alone "
+        f"makes a difference of {found['smallest_margin']:.4f} (one-sided 95 %): need {needed}, or ask for no less than that margin"
     )
 
 

@@ -3,13 +3,15 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
+from edgeticket import __version__
 from edgeticket.bench import median_interval
 from edgeticket.data import Data, load
-from edgeticket.errors import UsageError
+from edgeticket.errors import EquivalenceError, UsageError
 from edgeticket.poc import Request, Stage, poc
-from edgeticket.poc.record import NAME, PROTOCOL, read, seal, write
+from edgeticket.poc.record import PROTOCOL, read, seal, write
 from edgeticket.poc.success import default_criterion
 from edgeticket.pool import Pool
 from edgeticket.settings import Settings
@@ -17,7 +19,9 @@ from edgeticket.text import columns
 from edgeticket.theory import fisher_p_value
 
 FORMAT = "edgeticket-benchmark 1"
+ASKED = ("model", "success", "budget", "settings", "seeds", "probability", "confidence")  # what results depend on
 OWN = "own"  # the name of the user's own data in the suite
+ORIGIN = {"command": "edgeticket benchmark", "layout": "auto", "task": "auto", "images": None}
 
 
 @dataclass(frozen=True)
@@ -30,11 +34,12 @@ class Task:
     epochs: int
     batch: int
 
-    def request(self, seeds: int) -> Request:
-        return Request(self.model, self.success, Settings(epochs=self.epochs, batch=self.batch), seeds=seeds)
+    def request(self) -> Request:
+        settings = Settings(epochs=self.epochs, batch=self.batch)
+        return Request(self.model, self.success, settings, seeds=SEEDS, probability=PROBABILITY)
 
 
-SEEDS = 20  # of which all must succeed to show 0.86, and one may fail for 0.78
+SEEDS, PROBABILITY = 20, 0.86  # which 20 clean ones show
 SUITE = {
     "digits": Task("digits", "conv:16,32,32", "accuracy >= float - 0.03", 20, 32),
     "synthetic-bearing": Task("synthetic-bearing", "wave", "accuracy >= float - 0.05", 30, 64),
@@ -55,38 +60,38 @@ def benchmark(
 
     `own`: data of the user, what is asked of them, and where they came from. Raises what `poc` raises.
     """
-    records = {}
-    for name, task in SUITE.items() if own is None else [*SUITE.items(), (OWN, own[1])]:
-        data, origin = (load(task.data), {}) if own is None or name != OWN else (own[0], own[2])
+    proofs: dict[str, tuple[Data, Task, Mapping[str, Any]]] = {
+        name: (load(task.data), task, {"data": task.data}) for name, task in SUITE.items()
+    }
+    proofs |= {OWN: own} if own else {}
+    for name, (data, task, _) in proofs.items():  # before the first of them is paid for
         target = folder / name
         if not target.exists():
-            about: dict[str, Any] = {
-                "name": name,
-                "command": "edgeticket benchmark",
-                "data": task.data,
-                "layout": "auto",
-            }
-            about |= {"task": "auto", "images": None}
+            task.request().check(data, target, workers=workers, remote=remote)
+    records = {}
+    for name, (data, task, origin) in proofs.items():
+        if not (folder / name).exists():
             poc(
-                task.request(SEEDS),
+                task.request(),
                 data,
-                target,
+                folder / name,
                 pool,
-                origin={**about, **origin},
+                origin=ORIGIN | {"name": name} | dict(origin),
                 workers=workers,
                 remote=remote,
                 report=lambda stage, name=name: report(name, stage),  # type: ignore[misc]
             )
-        records[name] = _checked(read(target / NAME), task, data)
+        records[name] = _checked(read(folder / name), task, data)
     return write({"format": FORMAT, "protocol": PROTOCOL, "results": records}, output)
 
 
 def _checked(record: dict[str, Any], task: Task, data: Data) -> dict[str, Any]:
-    """Raises UsageError where a finished folder is of another suite."""
-    asked, wanted = record["request"], task.request(SEEDS).words()
-    if any(asked[key] != value for key, value in wanted.items()) or record["data"]["digest"] != data.digest:
+    """Raises UsageError where a finished folder is of another suite, protocol or version."""
+    told = {**record["request"], "protocol": record["protocol"], "version": record["environment"]["edgeticket"]}
+    wanted = {**task.request().words(), "protocol": PROTOCOL, "version": __version__}
+    if any(told[key] != value for key, value in wanted.items()) or record["data"]["digest"] != data.digest:
         raise UsageError(
-            f"{asked['name']}: a finished proof of something else lies in the benchmark's folder: remove it or name another"
+            f"{told['name']}: a finished proof of something else lies in the benchmark's folder: remove it or name another"
         )
     return record
 
@@ -97,11 +102,13 @@ def own_task(data: Data, model: str, success: str | None, epochs: int, batch: in
 
 def read_benchmark(path: Path) -> dict[str, Any]:
     """Raises what `record.read` raises, and EquivalenceError where a proof inside was altered."""
+    if not path.is_file():
+        raise UsageError(f"{path}: there is no such record: `edgeticket benchmark -o {path.name}` writes one")
     found = read(path, FORMAT)
-    for name, record in found["results"].items():
+    for name, record in found.get("results", {}).items():
         if seal(record) != record.get("seal"):
-            raise UsageError(f"{path}: the proof {name} in it does not fit its own seal")
-    return found
+            raise EquivalenceError(f"{path}: the proof {name} in it does not fit its own seal")
+    return {"results": {}, **found}
 
 
 @dataclass(frozen=True)
@@ -129,6 +136,8 @@ def compare(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[Difference
             if name == OWN:
                 continue
             raise UsageError(f"{name}: the data differ ({a['data']['digest'][:16]}, {b['data']['digest'][:16]})")
+        if other_request := [key for key in ASKED if a["request"][key] != b["request"][key]]:
+            raise UsageError(f"{name}: not the same was asked: {', '.join(other_request)} differ")
         found += _differences(name, a, b)
     if not found:
         raise UsageError("the two benchmarks have no data in common")
@@ -156,7 +165,7 @@ def _medians(name: str, figure: str, a: Sequence[float], b: Sequence[float]) -> 
         apart = high1 < low2 or high2 < low1
         told = "differ: the 95 % intervals of the medians are apart" if apart else "not distinguishable"
     first, second = (
-        f"{sorted(values)[len(values) // 2]:,.5g} [{own[0]:,.5g}, {own[1]:,.5g}]" if own else "-"
+        f"{median(values):,.5g} [{own[0]:,.5g}, {own[1]:,.5g}]" if own else "-"
         for values, own in zip((a, b), both, strict=True)
     )
     return Difference(name, figure, first, second, told)

@@ -97,8 +97,7 @@ def _energy(record: Row, words: Words) -> str:
         record["indicators"]["cost"]["joules"]["source"],
         words("format.joules", number=words.figure(joules)),
     )
-    each = words("format.joules", number=words.figure(joules / record["indicators"]["success"]["trials"]))
-    return words("indicators.energy", source=source, total=total, each=each)
+    return words("indicators.energy", source=source, total=total)
 
 
 def compare(record: Row, words: Words) -> Section | None:

@@ -5,14 +5,16 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from edgeticket.errors import EdgeTicketError, UsageError
+from edgeticket.rollout import status
 from edgeticket.rollout.hooks import HookRun, run_hook
 from edgeticket.rollout.http import Server
 from edgeticket.rollout.mqtt import Listener
 from edgeticket.rollout.store import Store
 
-LOOK_S = 1.0  # between two looks for a decision whose hook is due
+LOOK_S = 1.0  # between two looks for a decision that is new, or whose hook is due
 RETRY_S = 30.0  # after a hook that failed
 log = logging.getLogger(__name__)
 
@@ -34,11 +36,19 @@ def address(text: str) -> tuple[str, int]:
 
 
 def serve(
-    where: Store, server: Server | None, listener: Listener | None, hook: Hook | None, stopped: threading.Event
+    where: Store,
+    server: Server | None,
+    listener: Listener | None,
+    hook: Hook | None,
+    stopped: threading.Event,
+    tell: Callable[[dict[str, Any]], None] | None = None,
 ) -> None:
-    """Until `stopped` is set. Raises what ended one of them before."""
+    """Until `stopped` is set. `tell` gets each decision that is made meanwhile, as of status.log. Raises what ended one of them before."""
     failures: list[BaseException] = []
     jobs: list[Callable[[], None]] = []
+    if tell:
+        last = max((found["decision"] for found in status.log(where)), default=0)
+        jobs.append(lambda: _decisions(where, tell, last, stopped))
     if listener:
         jobs.append(lambda: listener.run(stopped))
     if hook:
@@ -47,6 +57,15 @@ def serve(
         stopped.wait()
     if failures:
         raise failures[0]
+
+
+def _decisions(where: Store, tell: Callable[[dict[str, Any]], None], last: int, stopped: threading.Event) -> None:
+    done = False
+    while not done:
+        done = stopped.wait(LOOK_S)
+        for found in status.log(where, last):
+            tell(found)
+            last = found["decision"]
 
 
 def _hooks(where: Store, hook: Hook, stopped: threading.Event) -> None:

@@ -72,11 +72,12 @@ def assignment(where: Store, device: str) -> dict[str, Any]:
         return {"device": device} | vars(rows.latest(connection).assignment(device))
 
 
-def log(where: Store) -> list[dict[str, Any]]:
-    """Every decision, oldest first, with the runs of its hook."""
+def log(where: Store, after: int = 0) -> list[dict[str, Any]]:
+    """Every decision after that number, oldest first, with the runs of its hook."""
     with where.reading() as connection:
         name, plan = store.rollouts.c.name, store.rollouts.c.plan
         query = sa.select(store.decisions, name, plan).join(store.rollouts).order_by(store.decisions.c.id)
+        query = query.where(store.decisions.c.id > after)
         runs = list(connection.execute(sa.select(store.hook_runs).order_by(store.hook_runs.c.id)).mappings())
         return [
             {
