@@ -231,9 +231,9 @@ def others() -> Iterator[dict[str, Any]]:
     yield sealed(
         VARIANTS["classification"], request=VARIANTS["classification"]["request"] | {"budget": "", "period_ms": None}
     )
-    for code in ("unlikely", "rival", "chain"):
+    for code in ("unlikely", "rival", "chain", "unproven", "no rivals"):
         yield with_reason(code)
-    for code in ("rival", "budget"):
+    for code in ("rival", "budget", "proof"):
         yield with_change(code)
     for purity in ("P0", "P1", "P2", "P3"):
         made = record()
