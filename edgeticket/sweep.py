@@ -163,7 +163,9 @@ def seconds(search: Search, data: Data, rows: Sequence[Mapping[str, Any]]) -> fl
     share = min(0.5, TIMED_STEPS / max(1, total))
     session.attempt("warm up", plan, settings, share)
     few, twice = (session.attempt("timing", plan, settings, part)[1] for part in (share, 2 * share))
-    whole = few + max(0.0, twice - few) * (1 - share) / share  # judging a network costs the same however long it was trained
+    whole = (
+        few + max(0.0, twice - few) * (1 - share) / share
+    )  # judging a network costs the same however long it was trained
     return whole * (1 + effort(plan, settings)) if tried(search) else whole
 
 

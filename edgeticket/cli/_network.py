@@ -16,9 +16,7 @@ NETWORK = (
 )
 DENSITY = "Kept edges / (fan-in x edges), above 0 and at most 1, e.g. 0.1 or auto,conv1=0.5; auto: half an edge a connection, or what --budget wants."
 EDGES = "Random edges a connection, 1 to 16, e.g. 3 or auto,conv1=4."
-LEARN = (
-    "Layers with learned int8 weights: stem, head (while at most 5 % of the weights), depthwise, layer names, all, or none."
-)
+LEARN = "Layers with learned int8 weights: stem, head (while at most 5 % of the weights), depthwise, layer names, all, or none."
 BUDGET = (
     "What the result may cost on a device, e.g. latency=2ms@cpu,packet=6K or flash=32K@cortex-m4,ram=20K,"
     "instructions=2M@cortex-m4; also macs, kept_macs, file. Widths, and density and edges on auto, follow it."

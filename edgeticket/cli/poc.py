@@ -44,7 +44,11 @@ def cost(ctx: click.Context, parameter: click.Parameter, text: str | None) -> fl
 @click.option("--first-seed", default=0, show_default=True, help="They are this one and those after it.")
 @click.option("--probability", default=0.95, show_default=True, help="Of success, that must be shown for a go ...")
 @click.option("--confidence", default=0.95, show_default=True, help="... with this confidence.")
-@click.option("--max-cost", callback=cost, help="Begin no search, after the first, beyond this much CPU time of searches: 600, 10m or 2h.")
+@click.option(
+    "--max-cost",
+    callback=cost,
+    help="Begin no search, after the first, beyond this much CPU time of searches: 600, 10m or 2h.",
+)
 @click.option("--period-ms", type=float, help="Also count missed deadlines at one inference every so many ms.")
 @click.option(
     "--prices", type=click.Path(path_type=Path, dir_okay=False), help="A YAML file of your own prices, for the report."
@@ -65,7 +69,9 @@ def cost(ctx: click.Context, parameter: click.Parameter, text: str | None) -> fl
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path, file_okay=False), help="The folder.  [default: runs/DATA]"
 )
-@click.option("--overwrite", is_flag=True, help="Replace an earlier proof; what the same request had finished is not run again.")
+@click.option(
+    "--overwrite", is_flag=True, help="Replace an earlier proof; what the same request had finished is not run again."
+)
 @click.option("--list", "only_list", is_flag=True, help="Say what would be run and what it costs, and run nothing.")
 @format_option
 def command(
