@@ -72,7 +72,9 @@ class Pool:
         self._workers.hold(shared)
         try:
             while self._hand_out(function, source, running):
-                for future in self._workers.wait(running):
+                done = self._workers.wait(running)
+                while done:
+                    future = done.pop()
                     item, attempt = running.pop(future)
                     try:
                         result = self._workers.result(future, item)
@@ -80,6 +82,7 @@ class Pool:
                         _require_more(item, attempt, error)
                         running[self._workers.submit(function, item)] = item, attempt + 1
                     else:
+                        del future  # while it is referred to, Dask works its result out again if the worker dies
                         yield item, result
         finally:
             self._workers.stop()

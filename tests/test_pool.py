@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ import pytest
 
 from edgeticket.errors import BudgetError, EdgeTicketError, UnsupportedError, UsageError
 from edgeticket.lanes import Lane, end
-from edgeticket.pool import ATTEMPTS, open_pool
+from edgeticket.pool import ATTEMPTS, Pool, open_pool
 
 loads = 0  # in a worker: how often what is shared came
 
@@ -289,3 +291,34 @@ def test_numbers_that_make_no_pool() -> None:
     for workers, cluster, told in ((0, "", "take 1 or more"), (2, "tcp://127.0.0.1:1", "leave --workers out")):
         with pytest.raises(UsageError, match=told), open_pool(workers, cluster):
             pass
+
+
+class AtOnce:
+    """Workers that are done at once, and know which of their futures anyone still has."""
+
+    def __init__(self) -> None:
+        self.given: weakref.WeakSet[Future[int]] = weakref.WeakSet()
+        self.hold = lambda shared: None
+        self.stop = self.close = lambda: None
+
+    def room(self, running: int) -> bool:
+        return running < 2
+
+    def submit(self, function: Callable[[Any, Any], Any], item: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        future.set_result(function(None, item))
+        self.given.add(future)
+        return future
+
+    def wait(self, running: Iterable[Future[Any]]) -> set[Future[Any]]:
+        return set(running)
+
+    def result(self, future: Future[Any], item: Any) -> Any:
+        return future.result()
+
+
+def test_a_task_that_is_done_is_let_go_of() -> None:
+    """Else Dask, should the worker die later, would do it again."""
+    workers = AtOnce()
+    left = [len(workers.given) for _ in Pool(workers).run(square, None, range(6))]
+    assert left == [1, 0, 1, 0, 1, 0]
