@@ -88,6 +88,11 @@ class Verdict:
         """Shown to be met: an estimate shows nothing."""
         return self.ratio is not None and self.ratio <= 1 and self.how in _FOUND_OUT
 
+    def to_json(self) -> dict[str, Any]:
+        """With the term in words, and what follows from the numbers."""
+        figures = {"value": self.value, "ratio": self.ratio, "how": self.how, "met": self.met}
+        return {"term": self.term.words(), **figures, "text": self.text()}
+
     def text(self) -> str:
         if self.value is None:
             return f"{self.term.words()}: not found out"

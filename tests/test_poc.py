@@ -15,9 +15,10 @@ from click.testing import CliRunner
 from edgeticket import data, verify
 from edgeticket.cli import main
 from edgeticket.errors import InsufficientDataError, UsageError
+from edgeticket.network import network_plan
 from edgeticket.poc import Request, Stage, _Run, energy, judge, poc, record, show, suite
 from edgeticket.poc.folder import KEY, ROWS, opened
-from edgeticket.poc.jobs import Job, work
+from edgeticket.poc.jobs import Curve, Job, Shared, work
 from edgeticket.poc.success import Criterion
 from edgeticket.settings import Settings
 from edgeticket.ticket import read_ticket
@@ -120,7 +121,6 @@ def test_seeds_are_judged_on_the_certify_part_against_floats_on_the_select_part(
 
 def test_a_ticket_is_the_one_that_find_gives(made: Any) -> None:
     from edgeticket.find import find
-    from edgeticket.network import network_plan
 
     folder, found, _ = made
     alone = find(network_plan("conv:4,8,8", DIGITS), DIGITS, replace(REQUEST.settings, seed=1), control=False)
@@ -296,6 +296,26 @@ def test_two_runs_on_one_folder_refuse_each_other(tmp_path: Path) -> None:
         assert first.rows == []
         with pytest.raises(UsageError, match="another run is at work"), opened(tmp_path / "digits", {}):
             pass
+
+
+def test_a_search_that_was_stopped_goes_on_and_does_not_know_its_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = Shared(network_plan("conv:4,8,8", DIGITS), DIGITS, REQUEST.settings, "", tmp_path, None)
+
+    def stop(self: Curve, progress: Any) -> None:
+        if progress.step == 5:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Curve, "__call__", stop)
+        with pytest.raises(KeyboardInterrupt):
+            work(shared, Job("search", 0))
+    (row,) = work(shared, Job("search", 0)).rows
+    (whole,) = work(replace(shared, checkpoints=None), Job("search", 0)).rows
+    assert row["digest"] == whole["digest"]
+    assert row["wall_seconds"] is None
+    assert whole["wall_seconds"] > 0
 
 
 def test_a_folder_of_something_else_is_never_replaced(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from edgeticket import tasks
-from edgeticket.budget import Term
+from edgeticket.budget import Term, Verdict
 from edgeticket.data import load
 from edgeticket.errors import EdgeTicketError, EquivalenceError, InsufficientDataError, UsageError
 from edgeticket.poc import energy, indicators, judge, record
@@ -252,9 +252,9 @@ def test_without_anything_to_compare_with_there_is_no_go() -> None:
 
 
 def test_a_missed_budget_is_a_failure_and_says_how_far_off_it_was() -> None:
-    term = judge.term(Term("packet_bytes", 100), 150, "measured")
+    term = Verdict(Term("packet_bytes", 100), 150, 1.5, "measured").to_json()
     assert (term["met"], term["ratio"]) == (False, 1.5)
-    assert not judge.term(Term("packet_bytes", 100), 90, "estimated")["met"]
+    assert not Verdict(Term("packet_bytes", 100), 90, 0.9, "estimated").to_json()["met"]
     own = proof([0.95] * 59)
     own["rows"][0]["terms"] = [term]
     criterion = Criterion.parse("accuracy >= 0.9", "classification", False)

@@ -246,6 +246,7 @@ def others() -> Iterator[dict[str, Any]]:
     for row, kind in zip(made["chosen"]["layers"], ("int8", "signs", "signs+flips", "signs"), strict=True):
         row["kind"] = kind
     made["chosen"]["cores"] = [made["chosen"]["cores"][0] | {"how": how} for how in ("measured", "estimated")]
+    made["chosen"]["device_seconds"] = None
     for link in made["chosen"]["chain"]["links"][:1]:
         link |= {"outcome": "failed", "what": "masked torch network"}
     made["chosen"]["chain"]["links"] += [
@@ -598,3 +599,12 @@ def test_a_real_record_makes_a_page(tmp_path: Path) -> None:
         assert made["seal"] in page.text
         assert all(file["sha256"] in page.text for file in made["chosen"]["files"])
         assert len([svg for svg in page.of("svg") if "aria-hidden" not in svg]) == 5
+
+
+def test_a_record_with_words_that_nobody_knows_is_refused_by_name() -> None:
+    for change in ({"verdict": {"word": "perhaps", "reasons": [], "change": []}}, {"bar": {"headline": "luck"}}):
+        made = record()
+        for section, fields in change.items():
+            made[section] |= fields
+        with pytest.raises(UsageError, match="does not hold what its format says"):
+            render(made, "en")

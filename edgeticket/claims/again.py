@@ -149,7 +149,7 @@ class Again:
         counted = COUNTED.get(own.resource)
         value: float | None = facts[counted] if counted else told["value"]
         how: How = "measured" if counted else told["how"]
-        made = judge.told(Verdict(own, value, None if value is None else value / own.limit, how))
+        made = Verdict(own, value, None if value is None else value / own.limit, how).to_json()
         return made if counted else {key: made[key] for key in ("term", "ratio", "met", "text")}
 
     def check_ticket(self, path: str, ticket: Ticket, job: Job) -> None:

@@ -13,7 +13,7 @@ from statistics import mean, median
 from typing import Any
 
 from edgeticket import __version__, tasks
-from edgeticket.budget import Budget
+from edgeticket.budget import Budget, Verdict
 from edgeticket.data import Data, summary
 from edgeticket.network import network_plan
 from edgeticket.poc import energy, indicators, judge
@@ -184,11 +184,15 @@ def _measure(folder: Path, rows: Sequence[dict[str, Any]], rivals: Sequence[dict
         for term in row["terms"]:
             if term["term"].startswith("latency="):
                 (own,) = Budget.parse(term["term"]).terms
-                term |= judge.term(own, row["latency_ms"]["p50"], "measured")
+                value = row["latency_ms"]["p50"]
+                term |= Verdict(own, value, value / own.limit, "measured").to_json()
 
 
 def _deliver(record: Mapping[str, Any], folder: Path, data: Data, seed: int | None) -> dict[str, Any] | None:
-    """`device_seconds`: wall time of the one search that is delivered, and from there to proven and measured files."""
+    """`device_seconds`: by the clock, of the one search that is delivered and from there to proven and measured files.
+
+    None where that search was stopped in between.
+    """
     if seed is None:
         return None
     start, request = time.perf_counter(), record["request"]
@@ -203,7 +207,8 @@ def _deliver(record: Mapping[str, Any], folder: Path, data: Data, seed: int | No
         threads=request["settings"]["threads"],
         period_ms=request["period_ms"],
     )
-    return {**made, "device_seconds": row["wall_seconds"] + time.perf_counter() - start}
+    search = row["wall_seconds"]
+    return {**made, "device_seconds": None if search is None else search + time.perf_counter() - start}
 
 
 def _joules(spent: float | None) -> dict[str, Any] | None:

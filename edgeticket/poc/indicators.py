@@ -59,7 +59,7 @@ def summarise(
         "success": told,
         "cost": {
             "cpu_seconds": quantiles(seconds),
-            "wall_seconds": quantiles([row["wall_seconds"] for row in rows]),
+            "wall_seconds": quantiles([row["wall_seconds"] for row in rows if row["wall_seconds"] is not None]),
             "flops": of("flops"),
             "search_cpu_seconds": sum(seconds),
             "total_cpu_seconds": sum(seconds)

@@ -17,7 +17,6 @@ from edgeticket.find import find
 from edgeticket.found import Found, Result
 from edgeticket.latency import Table
 from edgeticket.plan import Plan
-from edgeticket.poc.judge import told as told_term
 from edgeticket.reference import run
 from edgeticket.rivals import Rival
 from edgeticket.search._training import Progress
@@ -76,8 +75,13 @@ def work(shared: Shared, job: Job) -> Done:
     settings, start = replace(shared.settings, seed=job.seed), time.perf_counter()
     if job.density:
         settings = replace(settings, density=job.density)
+    checkpoint = _checkpoint(shared, job)
+    resumed = checkpoint is not None and checkpoint.exists()
     done = (_search if job.kind in SEARCHES else _rival)(shared, job, settings)
-    about = {"kind": job.kind, "seed": job.seed, "asked": job.density, "wall_seconds": time.perf_counter() - start}
+    wall = (
+        None if resumed else time.perf_counter() - start
+    )  # CPU seconds are in the checkpoint, those of the clock are not
+    about = {"kind": job.kind, "seed": job.seed, "asked": job.density, "wall_seconds": wall}
     return Done(tuple(row | about for row in done.rows), done.files)
 
 
@@ -106,7 +110,7 @@ def _search(shared: Shared, job: Job, settings: Settings) -> Done:
     curve.end(reached["select"])
     row = {
         **reached,
-        "terms": [told_term(one) for one in found.verdicts],
+        "terms": [one.to_json() for one in found.verdicts],
         "purity": found.ticket.purity,
         **ticket_facts(told),
         "ticket": path,

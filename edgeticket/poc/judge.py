@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from math import inf
 from typing import Any
 
-from edgeticket.budget import How, Term, Verdict
 from edgeticket.poc.indicators import quantiles
 from edgeticket.poc.success import Criterion
 from edgeticket.theory import lower_bound, trials_needed
@@ -24,22 +23,6 @@ def why_not(row: Row, criterion: Criterion, bar: Row) -> list[str]:
         sign = ">=" if criterion.at_least else "<="
         found.insert(0, f"{bar['headline']} {row['certify']:.4f} is not {sign} {bar['value']:.4f}")
     return found
-
-
-def term(own: Term, value: float, how: How) -> dict[str, Any]:
-    """One term of a budget as rows keep it."""
-    return told(Verdict(own, value, value / own.limit, how))
-
-
-def told(verdict: Verdict) -> dict[str, Any]:
-    return {
-        "term": verdict.term.words(),
-        "value": verdict.value,
-        "ratio": verdict.ratio,
-        "how": verdict.how,
-        "met": verdict.met,
-        "text": verdict.text(),
-    }
 
 
 def chosen_seed(rows: Sequence[Row], lower_is_better: bool) -> int | None:

@@ -4,8 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from edgeticket.report._verdict import sentences
-from edgeticket.report._words import load
+from edgeticket.report import verdict
 from edgeticket.text import columns
 
 Row = Mapping[str, Any]
@@ -84,7 +83,7 @@ def _indicators(told: Row) -> Iterator[str]:
 
 
 def _verdict(record: Row) -> Iterator[str]:
-    told = sentences(record, load("en", record["bar"]["headline"]))
+    told = verdict(record)
     yield f"verdict    {record['verdict']['word']}. {told['meaning']}"
     for line in (told["reason"], *told["reasons"]):
         yield f"why        {line}"

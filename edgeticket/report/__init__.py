@@ -11,9 +11,15 @@ page        page.html (Jinja2) filled in, with page.css in it
 from collections.abc import Mapping
 from typing import Any
 
-from edgeticket.report._words import LANGUAGES
+from edgeticket.report._verdict import sentences
+from edgeticket.report._words import LANGUAGES, load
 
-__all__ = ["LANGUAGES", "render"]
+__all__ = ["LANGUAGES", "render", "verdict"]
+
+
+def verdict(record: Mapping[str, Any], language: str = "en") -> dict[str, Any]:
+    """`meaning`, `reason` and `change`: three sentences; `reasons` and `changes`: further ones."""
+    return sentences(record, load(language, record["bar"]["headline"]))
 
 
 def render(record: Mapping[str, Any], language: str = "en") -> bytes:

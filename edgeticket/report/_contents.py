@@ -190,10 +190,12 @@ def chain(record: Row, words: Words) -> Section | None:
 
 
 def time(record: Row, words: Words) -> Section:
-    if record["chosen"]:
-        text = words("time.text", device=words.duration(record["chosen"]["device_seconds"]))
-    else:
+    if not record["chosen"]:
         text = words("time.unknown")
+    elif record["chosen"]["device_seconds"] is None:
+        text = words("time.stopped")
+    else:
+        text = words("time.text", device=words.duration(record["chosen"]["device_seconds"]))
     return {"table": _evidence.times(record, words), "text": text}
 
 

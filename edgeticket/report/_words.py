@@ -26,7 +26,8 @@ class Words:
     headline: str
 
     def __call__(self, key: str, **values: Any) -> str:
-        assert key in self.texts, f"no text {key}"
+        if key not in self.texts:
+            raise KeyError(f"no text {key}")
         text: str = self.texts[key]
         return text.format(**values)
 
