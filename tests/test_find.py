@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from math import prod
 from pathlib import Path
@@ -330,27 +331,45 @@ def test_wrong_requests_say_what_to_do(digits: Data) -> None:
             find(network_plan("conv:8,8", digits), digits, replace(QUICK, device="cuda"))
 
 
-@pytest.mark.slow
-def test_killed_at_random_times_resumes_to_the_same_bytes(tmp_path) -> None:
-    """SIGINT, SIGKILL and SIGTERM of the real command, at start-up too; the checkpoint is never unreadable."""
-    command = [sys.executable, "-m", "edgeticket", "find", "-d", "digits", "-m", "conv:16,32,32", "--epochs", "60"]
-    subprocess.run([*command, "-o", tmp_path / "whole.ticket"], check=True, capture_output=True)
-    output, rng = tmp_path / "cut.ticket", np.random.default_rng(0)
+SAVING_OFTEN = """
+from edgeticket.search._training import Checkpoint
+Checkpoint.__init__.__defaults__ = (0.1,)  # seconds, not 30: kills fall into saves, and between them
+from edgeticket.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("kills", "signals"),
+    [
+        pytest.param(6, (signal.SIGINT, signal.SIGKILL, signal.SIGTERM), marks=pytest.mark.slow),
+        pytest.param(10, (signal.SIGKILL,), marks=pytest.mark.slow),
+        pytest.param(200, (signal.SIGKILL,), marks=pytest.mark.soak),
+    ],
+)
+def test_killed_at_random_times_resumes_to_the_same_bytes(kills: int, signals: tuple[int, ...], tmp_path) -> None:
+    """The real command, from start-up to end; the checkpoint is never unreadable. When it is done, it starts anew until all hit."""
+    command = [sys.executable, "-c", SAVING_OFTEN, "find", "-d", "digits", "-m", "conv:16,32,32", "--epochs", "20"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    for trial in range(6):
-        resume = ["--resume"] if output.with_name("cut.ticket.checkpoint").exists() else []
+    started = time.monotonic()
+    subprocess.run([*command, "-o", tmp_path / "whole.ticket"], check=True, capture_output=True, env=environment)
+    longest, rng = time.monotonic() - started, np.random.default_rng(0)
+    output, checkpoint = tmp_path / "cut.ticket", tmp_path / "cut.ticket.checkpoint"
+    hits = resumed = 0
+    while hits < kills or not output.exists():
+        output.unlink(missing_ok=True)
+        resume = ["--resume"] if checkpoint.exists() else []
+        resumed += bool(resume)
         process = subprocess.Popen([*command, "-o", output, *resume], env=environment, stderr=subprocess.DEVNULL)
         try:
-            process.wait(timeout=2.5 + 2 * rng.random())
-            break
+            process.wait(longest * rng.random() if hits < kills else None)
         except subprocess.TimeoutExpired:
-            process.send_signal((signal.SIGINT, signal.SIGKILL, signal.SIGTERM)[trial % 3])
-            stopped = (0, 130, -signal.SIGINT, -signal.SIGKILL, -signal.SIGTERM)  # 0: it was done at that moment
-            assert process.wait(timeout=30) in stopped
-    if not output.exists():
-        resume = ["--resume"] if output.with_name("cut.ticket.checkpoint").exists() else []
-        subprocess.run([*command, "-o", output, *resume], check=True, capture_output=True)
-    assert output.read_bytes() == (tmp_path / "whole.ticket").read_bytes()
+            process.send_signal(signals[hits % len(signals)])
+            hits += process.wait(timeout=30) != 0  # 0: it was done at that moment
+        assert process.returncode in (0, 130, *(-number for number in signals))
+        if output.exists():
+            assert output.read_bytes() == (tmp_path / "whole.ticket").read_bytes()
+    assert resumed
 
 
 def test_dead_channels_are_gone(digits: Data) -> None:
