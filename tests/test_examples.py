@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ import pytest
 import small_bundle
 import tiny_c
 from onnx import TensorProto, helper, numpy_helper
+from servers import free_port, wait_until
 
 from edgeticket import bundle_file
 from edgeticket.compact import compact
@@ -306,19 +307,6 @@ def test_what_a_monitor_refuses(motor: Path, tmp_path: Path) -> None:
 
 
 # MQTT
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
-def wait_until(condition: Callable[[], Any], seconds: float = 30) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it never came"
-        time.sleep(0.02)
 
 
 @contextmanager

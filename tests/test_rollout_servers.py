@@ -11,10 +11,9 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -26,6 +25,7 @@ import tiny_c
 sqlalchemy = pytest.importorskip("sqlalchemy")
 
 from fleets import DEVICES, SHORT, digest, line, lines, started  # noqa: E402
+from servers import free_port, wait_until  # noqa: E402
 from test_rollout import finish, history, killed_at_random  # noqa: E402
 
 from edgeticket.errors import EdgeTicketError, UsageError  # noqa: E402
@@ -46,19 +46,6 @@ def tool(name: str) -> str:
     if found is None:
         tiny_c.need(name)
     return str(found)
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
-def wait_until(condition: Callable[[], Any], seconds: float = 30) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it never came"
-        time.sleep(0.05)
 
 
 def answers(port: int) -> bool:

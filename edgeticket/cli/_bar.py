@@ -53,24 +53,16 @@ def stages() -> Iterator[Callable[[Any], None]]:
 
 
 def _counter(stage: Any) -> Any:
-    return click.progressbar(
-        length=stage.of,
-        label=f"{stage.name:20}",
-        file=sys.stderr,
-        hidden=not sys.stderr.isatty(),
-        show_pos=True,
-        item_show_func=lambda stage: stage.note if stage else "",
-    )
+    return _drawn(stage.of, f"{stage.name:20}", lambda stage: stage.note if stage else "", show_pos=True)
 
 
 def _bar(progress: Any) -> Any:
-    return click.progressbar(
-        length=progress.steps,
-        label=f"{progress.phase:13}",
-        file=sys.stderr,
-        hidden=not sys.stderr.isatty(),
-        item_show_func=_describe,
-    )
+    return _drawn(progress.steps, f"{progress.phase:13}", _describe)
+
+
+def _drawn(length: int, label: str, note: Callable[[Any], str], **more: Any) -> Any:
+    hidden = not sys.stderr.isatty()
+    return click.progressbar(length=length, label=label, file=sys.stderr, hidden=hidden, item_show_func=note, **more)
 
 
 @contextmanager

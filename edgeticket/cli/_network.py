@@ -30,6 +30,30 @@ def setting(name: str, help: str, **more: Any) -> Callable[..., Any]:
     return click.option(name, default=getattr(Settings, field), show_default=True, help=help, **more)
 
 
+def search_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What decides one search, but for seed and budget: options of `Settings.parse`."""
+    signs = click.Choice(["seed", "learned"])
+    options = [
+        click.option("--density", default="auto", show_default=True, help=DENSITY),
+        click.option("--edges", default="auto", show_default=True, help=EDGES),
+        setting("--keep", "Fraction of channels that stay."),
+        setting(
+            "--align",
+            "Kept widths are multiples of this, and at least this; channels that nothing reads leave as well.",
+        ),
+        setting("--epochs", "Passes over the training examples."),
+        setting("--batch", "Examples a step."),
+        setting("--learn", LEARN),
+        click.option("--pure", is_flag=True, help="The same as --learn none: masks, scales and biases only."),
+        setting("--signs", "Keep the seed's signs, or learn flips.", type=signs),
+        setting("--method", "Search method, or the path to a .py file."),
+        setting("--threads", "Of a search, and part of the result: the same threads give the same bytes."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 def input_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """`--input CxHxW`, once for each input, as the parameter `inputs`."""
     return click.option(

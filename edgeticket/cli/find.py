@@ -10,7 +10,7 @@ import click
 from edgeticket.budget import Budget
 from edgeticket.cli import format_option
 from edgeticket.cli._bar import bar
-from edgeticket.cli._network import BUDGET, DENSITY, EDGES, LEARN, NETWORK, latency_table, setting
+from edgeticket.cli._network import BUDGET, NETWORK, latency_table, search_options, setting
 from edgeticket.cli._options import TASK, data_options
 from edgeticket.datasets.forms import LAYOUT_HELP
 from edgeticket.errors import UsageError
@@ -34,24 +34,14 @@ UPDATE = {*STEPS, "source", "layout", "task", "images", "old", "output", "overwr
 @data_options(default="digits")
 @click.option("--task", default="auto", show_default=True, help=TASK)
 @click.option("--images", type=int, help="Learn from the first so many training examples.")
-@click.option("--density", default="auto", show_default=True, help=DENSITY)
-@click.option("--edges", default="auto", show_default=True, help=EDGES)
-@setting("--keep", "Fraction of channels that stay.")
 @click.option("--budget", help=BUDGET)
-@setting("--align", "Kept widths are multiples of this, and at least this; channels that nothing reads leave as well.")
+@search_options
 @setting("--seed", "Of the random network, in [0, 2^64), and of the search.")
-@setting("--epochs", "Passes over the training examples.")
-@setting("--batch", "Examples a step.")
-@setting("--learn", LEARN)
-@click.option("--pure", is_flag=True, help="The same as --learn none: masks, scales and biases only.")
-@setting("--signs", "Keep the seed's signs, or learn flips.", type=click.Choice(["seed", "learned"]))
-@setting("--method", "Search method, or the path to a .py file.")
 @setting("--teacher", "A network (as for -m) that is first trained in float, and then advises; its cost is shown.")
 @setting("--score-step", "Step size of the scores.")
 @setting("--weight-step", "Step size of learned layers.")
 @setting("--float-step", "Step size of --float-control.")
 @setting("--device", "cpu or cuda.")
-@setting("--threads", "Part of the result: the same threads give the same bytes.")
 @click.option("--no-control", is_flag=True, help="With --keep or --budget: skip the narrow network to beat.")
 @click.option("--uniform-control", is_flag=True, help="With --budget: also search the network scaled alike everywhere.")
 @click.option("--float-control", is_flag=True, help="Also train an ordinary float network of the same final shape.")

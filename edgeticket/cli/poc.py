@@ -11,7 +11,7 @@ from click.core import ParameterSource
 
 from edgeticket.cli import format_option
 from edgeticket.cli._bar import stages
-from edgeticket.cli._network import BUDGET, DENSITY, EDGES, LEARN, NETWORK, latency_file, setting
+from edgeticket.cli._network import BUDGET, NETWORK, latency_file, search_options
 from edgeticket.cli._options import TASK, data_options
 from edgeticket.cli._pool import pool_options
 from edgeticket.datasets.forms import LAYOUT_HELP
@@ -54,17 +54,7 @@ def cost(ctx: click.Context, parameter: click.Parameter, text: str | None) -> fl
     "--prices", type=click.Path(path_type=Path, dir_okay=False), help="A YAML file of your own prices, for the report."
 )
 @click.option("--budget", default="", help=BUDGET)
-@click.option("--density", default="auto", show_default=True, help=DENSITY)
-@click.option("--edges", default="auto", show_default=True, help=EDGES)
-@setting("--keep", "Fraction of channels that stay.")
-@setting("--align", "Kept widths are multiples of this.")
-@setting("--epochs", "Passes over the training examples.")
-@setting("--batch", "Examples a step.")
-@setting("--learn", LEARN)
-@click.option("--pure", is_flag=True, help="The same as --learn none: masks, scales and biases only.")
-@setting("--signs", "Keep the seed's signs, or learn flips.", type=click.Choice(["seed", "learned"]))
-@setting("--method", "Search method, or the path to a .py file.")
-@setting("--threads", "Of each search; part of the result.")
+@search_options
 @pool_options
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path, file_okay=False), help="The folder.  [default: runs/DATA]"
