@@ -10,6 +10,9 @@ and Mod computes the same bits with every intermediate below 2^31. Three rounds 
 two do not; four are used. It is not a cipher.
 """
 
+from collections.abc import Sequence
+from functools import lru_cache
+
 import numpy as np
 
 from edgeticket.errors import UnsupportedError
@@ -21,7 +24,7 @@ _STEP = 0x9E3779B9  # golden ratio: fills the key slots while keys are made
 _START = 0x243F6A88  # fraction of pi
 
 
-def permute(words: np.ndarray, keys: list[int]) -> np.ndarray:
+def permute(words: np.ndarray, keys: Sequence[int]) -> np.ndarray:
     """One round per key over uint32 `words`."""
     for key in keys:
         words = words * (words + words + np.uint32(1))
@@ -29,7 +32,8 @@ def permute(words: np.ndarray, keys: list[int]) -> np.ndarray:
     return words
 
 
-def layer_keys(seed: int, layer: int, edge: int) -> list[int]:
+@lru_cache(maxsize=1024)
+def layer_keys(seed: int, layer: int, edge: int) -> tuple[int, ...]:
     """The 1 + ROUNDS keys of one edge of one layer: what is added to the counter, then one key a round.
 
     Raises UnsupportedError for a seed beyond 64 bits.
@@ -41,7 +45,7 @@ def layer_keys(seed: int, layer: int, edge: int) -> list[int]:
     for word in words:
         state = permute(state + np.uint32(word), [_STEP] * 2 * ROUNDS)
         keys.append(int(state[0]))
-    return keys[-1 - ROUNDS :]
+    return tuple(keys[-1 - ROUNDS :])
 
 
 def sign_words(seed: int, layer: int, edge: int, rows: np.ndarray, words: np.ndarray) -> np.ndarray:
