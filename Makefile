@@ -12,7 +12,7 @@ DATA := sktime==1.2.0 river==0.26.1
 
 all: lint test
 
-$(BIN)/.installed: setup.cfg pyproject.toml
+$(BIN)/.installed: setup.cfg setup.py pyproject.toml edgeticket/_watch.c
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check $(TORCH)
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[search,images,picture,poc,cluster,report,rollout,sign,dev]'
@@ -56,4 +56,4 @@ sample: $(BIN)/.installed
 	$(THREADS) $(BIN)/python -m sample_models.make
 
 clean:
-	rm -rf $(VENV) build dist runs *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build dist runs *.egg-info edgeticket/*.so .pytest_cache .mypy_cache .ruff_cache

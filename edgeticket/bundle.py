@@ -16,8 +16,16 @@ from edgeticket import __version__, bundle_file, bundle_packet
 from edgeticket.bundle_check import Checked, check
 from edgeticket.bundle_packet import Files
 from edgeticket.data import Data
-from edgeticket.errors import BundleError, EdgeTicketError, InsufficientDataError, TicketError, UsageError
+from edgeticket.errors import (
+    BundleError,
+    EdgeTicketError,
+    InsufficientDataError,
+    TicketError,
+    UnsupportedError,
+    UsageError,
+)
 from edgeticket.files import check_free, write_atomic
+from edgeticket.guard import Guard
 from edgeticket.manifest import FORMAT, MAX_FILE, SUFFIX, Label, entries, is_path
 from edgeticket.signing import public_of
 from edgeticket.ticket import Ticket, parse_ticket
@@ -164,7 +172,7 @@ def _made(
     """`given`, and what follows from it: packet, difference, golden vectors, guard; and what does not, with the reason."""
     packets = bundle_packet.make(ticket, given, label.target_class, label.sequence, private, old)
     notes = () if packets else ("no packet: there is no C, or its form takes no updates",)
-    guard, more = _guard(data)
+    guard, more = _guard(given[_model(given)][1], data)
     golden: Files = {"golden.safetensors": ("golden", _golden(given[_model(given)][1], data))}
     return {**given, **packets, **golden, **guard}, (*notes, *more)
 
@@ -181,15 +189,14 @@ def _golden(content: bytes, data: Data) -> bytes:
     return bundle_file.golden(raw, to_onnx.run_bytes(content, raw))
 
 
-def _guard(data: Data) -> tuple[Files, tuple[str, ...]]:
-    """The guard's file, or why there is none."""
+def _guard(content: bytes, data: Data) -> tuple[Files, tuple[str, ...]]:
+    """The file of a guard that goes by the answers of this ONNX file, or why there is none."""
+    from exporters import to_onnx
+
+    answers = to_onnx.answers(content) if data.task == "classification" else None
     try:
-        from edgeticket.guard import Guard
-    except ModuleNotFoundError:
-        return {}, ("no guard: this version has none",)
-    try:
-        return {"guard.json": ("guard", bundle_file.canonical(Guard.fit(data).to_json()))}, ()
-    except InsufficientDataError as error:
+        return {"guard.json": ("guard", bundle_file.canonical(Guard.fit(data, answers).to_json()))}, ()
+    except (InsufficientDataError, UnsupportedError) as error:
         return {}, (f"no guard: {error}",)
 
 

@@ -192,7 +192,8 @@ def _documents(bundle: Bundle) -> Iterator[str]:
         from edgeticket.guard import Guard
 
         rules, sensor = Guard.from_json(guard).rules, bundle.manifest["input"]
-        if (list(rules.shape), rules.dtype) != (sensor["shape"], sensor["dtype"]):
+        fits = len(rules.limits.low) in (1, len(bundle.manifest["labels"]))
+        if (list(rules.shape), rules.dtype) != (sensor["shape"], sensor["dtype"]) or not fits:
             raise BundleError("guard", "its guard is for another sensor")
         yield "the guard"
 

@@ -1,13 +1,14 @@
 """Cheap statistics of a frame, and the limits beyond which one frame, or a run of them, is not what the sensor used to give.
 
 Of each channel: sum, sum of squares, sum of |x[i+1] - x[i]| in the order of memory, how many of these are not 0, minimum, maximum.
-Of a channel with one value the sum alone. Everything is float64; what an integer sensor gives stays an exact integer below 2^53, so C computes the same.
+Of a channel with one value the sum alone. Everything is float64; what an integer sensor gives stays an exact integer below 2^53, and what a
+float sensor gives is summed one value after the other, so C computes the same.
 
 One frame is judged by the largest |statistic - mean| / deviation. Its limit is an order statistic of held-out frames: with m of
 n frames beyond it, the true rate of such frames is at most `rate` with confidence 1 - P(Binomial(n, rate) <= m) (Wilks 1941;
 as a split-conformal set with that confidence: Vovk, Conditional validity of inductive conformal predictors, 2012).
 A run is judged by two-sided CUSUMs (Page 1954) of the same statistics, cut off at the limits of one frame so that no single frame
-decides.
+decides, about the mean of frames with the same answer of the network: what a line makes more of today is no drift.
 """
 
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ STATISTICS = ("sum", "squares", "steps", "changes", "minimum", "maximum")
 MINIMUM, MAXIMUM = STATISTICS.index("minimum"), STATISTICS.index("maximum")
 MOST = 1 << 22  # values of a channel: the squares of int16 then sum up to 2^52 at most
 SLACK = 0.25  # deviations by which a mean may be off unseen: shifts from twice that on are what a CUSUM is fastest at
+LEAST_FRAMES = 30  # held out with one answer, for runs of that answer alone to count
 RUNS, SEED = 4000, 1
 RESAMPLE = 1000  # frames at most, of those held out, that one run draws from
 LEAST_RATE = 0.001  # that RUNS can tell
@@ -29,10 +31,10 @@ _BLOCK = 1 << 20  # values that are worked on together
 
 @dataclass(frozen=True)
 class Limits:
-    """float64 [statistics] each, whole numbers for an integer sensor.
+    """float64, whole numbers for an integer sensor: `low` and `high` [answers, statistics], the others [statistics].
 
-    One frame: `lower` <= statistic <= `upper`. A run: CUSUMs of what it is above `high` and below `low` stay at most at `limit`.
-    `confidence`: that one frame in 1 / rate, at most, is beyond its limits; of the same frames as those that were held out.
+    One frame: `lower` <= statistic <= `upper`. A run: CUSUMs of what it is above `high` and below `low` of its answer stay at most at
+    `limit`. `confidence`: that one frame in 1 / rate, at most, is beyond its limits; of the same frames as those that were held out.
     """
 
     lower: np.ndarray
@@ -46,18 +48,24 @@ class Limits:
 def statistics(frames: np.ndarray, channels: int) -> np.ndarray:
     """float64 [..., channels * kinds] of finite values [..., channels * values]."""
     x = frames.reshape(*frames.shape[:-1], channels, -1).astype(np.float64)
-    total = np.add.reduce(x, -1)
+    whole = frames.dtype.kind != "f"
+    total = _sums(x, whole)
     if x.shape[-1] == 1:
         return total
     found = np.empty((*total.shape, len(STATISTICS)))
     found[..., 0] = total
     steps = np.abs(x[..., 1:] - x[..., :-1])
-    np.add.reduce(steps, -1, out=found[..., 2])
+    found[..., 2] = _sums(steps, whole)
     found[..., 3] = np.count_nonzero(steps, -1)
     np.minimum.reduce(x, -1, out=found[..., MINIMUM])
     np.maximum.reduce(x, -1, out=found[..., MAXIMUM])
-    np.add.reduce(np.multiply(x, x, out=x), -1, out=found[..., 1])
+    found[..., 1] = _sums(np.multiply(x, x, out=x), whole)
     return found.reshape(*total.shape[:-1], -1)
+
+
+def _sums(x: np.ndarray, whole: bool) -> np.ndarray:
+    """Sums [...] of x [..., values]: of whole numbers exact; of others one value after the other, where `reduce` would add pairs."""
+    return np.add.reduce(x, -1) if whole else np.add.accumulate(x, -1)[..., -1]
 
 
 def of_all(x: np.ndarray) -> np.ndarray:
@@ -70,29 +78,48 @@ def of_all(x: np.ndarray) -> np.ndarray:
     return np.concatenate([statistics(block, channels) for block in blocks])
 
 
-def limits(
-    train: np.ndarray, held_out: np.ndarray, *, rate: float, confidence: float, windows: int, whole: bool
-) -> Limits:
-    """Limits from the statistics of training frames, at false-alarm rates that held-out frames set.
+@dataclass(frozen=True)
+class Seen:
+    """Frames, by their statistics [n, statistics], and what the network answered, int [n]."""
 
-    `rate`: of one frame, with `confidence`; and of a run of `windows` frames, by drawing such runs from the held-out frames. `whole`:
-    limits are whole numbers. Raises InsufficientDataError where the held-out frames are too few, with how many it takes.
+    found: np.ndarray
+    answers: np.ndarray
+
+
+def limits(
+    train: Seen, held_out: Seen, answers: int, *, rate: float, confidence: float, windows: int, whole: bool
+) -> Limits:
+    """Limits from training frames, at false-alarm rates that held-out frames set; `answers`: how many the network has.
+
+    `rate`: of one frame, with `confidence`; and of a run of `windows` frames, by drawing such runs from the held-out frames, and from those
+    with one answer alone where they are LEAST_FRAMES. `whole`: limits are whole numbers. Raises InsufficientDataError where the
+    held-out frames are too few, with how many it takes.
     """
-    beyond, reached = _beyond(len(held_out), rate, confidence)
-    floor = 1.0 if whole else 1e-6 * max(float(np.abs(train).max()), 1e-12)
-    mean, deviation = train.mean(0), np.maximum(train.std(0), floor)
-    farthest = np.sort(np.max(np.abs(held_out - mean) / deviation, axis=1))[-1 - beyond]
+    beyond, reached = _beyond(len(held_out.found), rate, confidence)
+    floor = 1.0 if whole else 1e-6 * max(float(np.abs(train.found).max()), 1e-12)
+    mean, deviation = train.found.mean(0), np.maximum(train.found.std(0), floor)
+    farthest = np.sort(np.max(np.abs(held_out.found - mean) / deviation, axis=1))[-1 - beyond]
     lower, upper = mean - farthest * deviation, mean + farthest * deviation
     if whole:
         lower, upper = np.floor(lower), np.ceil(upper)
-    cut = np.clip(train, lower, upper)
-    mean, deviation = cut.mean(0), np.maximum(cut.std(0), floor)
-    low, high = mean - SLACK * deviation, mean + SLACK * deviation
-    within = (np.clip(held_out, lower, upper) - mean) / deviation
-    limit = np.sort(_highest(within, windows))[-1 - _beyond(RUNS, rate, confidence)[0]] * deviation
+    cut = np.clip(train.found, lower, upper)
+    means = _means(cut, train.answers, answers)
+    deviation = np.maximum(np.sqrt(np.mean((cut - means[train.answers]) ** 2, 0)), floor)
+    low, high = means - SLACK * deviation, means + SLACK * deviation
+    within = (np.clip(held_out.found, lower, upper) - means[held_out.answers]) / deviation
+    alone = [within[held_out.answers == answer] for answer in range(answers if answers > 1 else 0)]
+    runs = [within, *(own for own in alone if len(own) >= LEAST_FRAMES)]
+    last = -1 - _beyond(RUNS, rate, confidence)[0]
+    limit = max(np.sort(_highest(own, windows))[last] for own in runs) * deviation
     if whole:
         low, high, limit = np.floor(low), np.ceil(high), np.ceil(limit)
     return Limits(lower, upper, low, high, limit, reached)
+
+
+def _means(values: np.ndarray, answers: np.ndarray, count: int) -> np.ndarray:
+    """[count, statistics]: of the frames with each answer, of all where there are none."""
+    own = [values[answers == answer] for answer in range(count)]
+    return np.stack([(each if len(each) else values).mean(0) for each in own])
 
 
 def _beyond(n: int, rate: float, confidence: float) -> tuple[int, float]:

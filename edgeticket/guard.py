@@ -6,83 +6,42 @@ Alarms, beside a label: a run of frames that has drifted (`drift`, until `reset`
 """
 
 import json
-import threading
-from collections.abc import Sequence
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Callable, Sequence
 from math import isfinite, prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgeticket.drift import LEAST_RATE, MAXIMUM, MINIMUM, STATISTICS, Limits, limits, of_all, statistics
-from edgeticket.errors import BundleError, UsageError
+from edgeticket.drift import LEAST_RATE, STATISTICS, Limits, Seen, limits, of_all
+from edgeticket.drift import MOST as MOST_VALUES
+from edgeticket.errors import BundleError, UnsupportedError, UsageError
+from edgeticket.watch import KINDS, Rules, Status, Watch, compiled_watch, ends
 
 if TYPE_CHECKING:
     from edgeticket.data import Data
 
-FORMAT = "edgeticket-guard 1"
-DTYPES = ("uint8", "int16", "float32")
+FORMAT = "edgeticket-guard 2"
 LIMITS = ("lower", "upper", "low", "high", "limit")
 MARGIN = 0.1  # of what lies between the smallest and the largest training value, on both sides
-MOST = 1 << 16  # statistics of a frame
+MOST = 1 << 16  # statistics of a frame, times answers
 _WHOLE = 1 << 53  # integers below are exact in float64
 
 
-class Status(StrEnum):
-    """In the order in which they are looked for: a frame has the first that holds, or is ok."""
+class Guard:
+    """One sensor's: it remembers the frames before. Calls from several threads are taken one after the other.
 
-    DTYPE = "dtype"
-    SHAPE = "shape"
-    NOT_FINITE = "not-finite"
-    RANGE = "range"
-    CONSTANT = "constant"
-    STUCK = "stuck"
-    DRIFT = "drift"
-    UNFAMILIAR = "unfamiliar"
-    OK = "ok"
-
-    @property
-    def fault(self) -> bool:
-        """Nothing was measured: there is no label."""
-        return self not in (Status.OK, Status.DRIFT, Status.UNFAMILIAR)
-
-
-@dataclass(frozen=True)
-class Rules:
-    """What a guard knows of frames of `shape`, channels first, and `dtype`.
-
-    `least`, `most`: values of each channel that are in range. `flat`: whether a channel may be constant. `stuck`: the same frame so
-    many times is a fault; 0: never. `held_out`: how many frames set the limits, for a false-alarm `rate` of one frame, and of a run
-    of `windows` frames.
+    `compiled`: whether C judges the frames, where it was built at installation, or numpy, which says the same and takes longer.
     """
 
-    shape: tuple[int, ...]
-    dtype: str
-    least: np.ndarray
-    most: np.ndarray
-    flat: np.ndarray
-    stuck: int
-    rate: float
-    windows: int
-    held_out: int
-    limits: Limits
-
-
-class Guard:
-    """One sensor's: it remembers the frames before. Calls from several threads are taken one after the other."""
-
-    def __init__(self, rules: Rules) -> None:
-        self.rules = rules
-        self._dtype, self._channels = np.dtype(rules.dtype), rules.shape[0]
-        self._varies = prod(rules.shape[1:]) > 1
-        self._lock = threading.Lock()
-        self.reset()
+    def __init__(self, rules: Rules, *, compiled: bool = True) -> None:
+        core = compiled_watch(rules) if compiled else None
+        self.rules, self.compiled, self._watch = rules, core is not None, core or Watch(rules)
 
     @classmethod
     def fit(
         cls,
         data: "Data",
+        answers: Callable[[np.ndarray], np.ndarray] | None = None,
         *,
         rate: float = 0.01,
         confidence: float = 0.95,
@@ -92,60 +51,48 @@ class Guard:
     ) -> "Guard":
         """From the parts `train` (what frames are like) and `select` (how far clean ones stray; normal ones, if some are not).
 
-        `rate`: of false alarms of one frame, at most, with `confidence`; and of runs of so many `windows`. Raises UsageError for
-        numbers that mean nothing, InsufficientDataError with the number of select frames that it takes.
+        `answers`: the network's classes, int [n], of raw frames [n, *shape]; a frame then counts towards a drift with those of its
+        class, and None: with all. `rate`: of false alarms of one frame, at most, with `confidence`; and of runs of so many `windows`.
+        Raises UsageError for numbers that mean nothing, UnsupportedError for frames that are too large, InsufficientDataError with the
+        number of select frames that it takes.
         """
         _require(rate, confidence, windows, stuck, margin)
         train, (select, labels) = data.train[0], data.select
         select = select[labels == 0] if data.task == "anomaly" else select
-        seen, kind = of_all(train), train.dtype
-        found = limits(
-            seen, of_all(select), rate=rate, confidence=confidence, windows=windows, whole=kind != np.float32
-        )
-        smallest, largest = _ends(seen, train.shape[1:])
+        answer = answers or (lambda frames: np.zeros(len(frames), int))
+        seen, held_out = (Seen(of_all(x), answer(x)) for x in (train, select))
+        kind, given = train.dtype, np.concatenate([seen.answers, held_out.answers])
+        count = max(len(data.classes), 1 + int(given.max())) if answers else 1
+        if count * seen.found.shape[1] > MOST:
+            raise UnsupportedError(
+                f"{len(train[0])} channels and {count} classes: a guard takes {MOST} statistics of all classes at most; give fewer"
+            )
+        rates = {"rate": rate, "confidence": confidence}
+        found = limits(seen, held_out, count, windows=windows, whole=kind != np.float32, **rates)
+        smallest, largest = ends(seen.found, train.shape[1:])
         least, most = _range(smallest.min(0), largest.max(0), kind, margin)
         flat = (smallest == largest).any(0)
         return cls(Rules(train.shape[1:], kind.name, least, most, flat, stuck, rate, windows, len(select), found))
 
     def check(self, frame: np.ndarray) -> Status:
-        """The status of the next frame, raw as the sensor gives it, without a batch axis."""
-        if not isinstance(frame, np.ndarray) or frame.dtype != self._dtype:
-            return Status.DTYPE
-        if frame.shape != self.rules.shape:
-            return Status.SHAPE
-        if self._dtype.kind == "f" and not np.isfinite(frame).all():
-            return Status.NOT_FINITE
-        found = statistics(frame.reshape(-1), self._channels)
-        with self._lock:
-            return self._fault(found) or self._alarm(found)
+        """A fault, UNFAMILIAR or OK: the next frame, raw as the sensor gives it, without a batch axis."""
+        return self._watch.check(frame)
+
+    def follow(self, answer: int = 0) -> bool:
+        """Whether frames have drifted, the last that was checked among them; it counts once, and not if it had a fault.
+
+        `answer`: the network's class of it; nothing where `answers` was not given to `fit`. A class that is none does not count.
+        """
+        return self._watch.follow(answer)
+
+    def judge(self, frame: np.ndarray, answer: int = 0) -> Status:
+        """`check` and `follow` together, where the answer is known already."""
+        status = self.check(frame)
+        return Status.DRIFT if not status.fault and self.follow(answer) else status
 
     def reset(self) -> None:
         """Forget the frames before, and a drift that was seen: after the sensor was looked after."""
-        with self._lock:
-            size = len(self.rules.limits.limit)
-            self._last, self._times = b"", 0
-            self._up, self._down, self._drifted = np.zeros(size), np.zeros(size), False
-
-    def _fault(self, found: np.ndarray) -> Status | None:
-        rules, same = self.rules, found.tobytes()
-        self._times = self._times + 1 if same == self._last else 1
-        self._last = same
-        least, most = _ends(found, rules.shape)
-        if (least < rules.least).any() or (most > rules.most).any():
-            return Status.RANGE
-        if self._varies and ((least == most) & ~rules.flat).any():
-            return Status.CONSTANT
-        return Status.STUCK if 0 < rules.stuck <= self._times else None
-
-    def _alarm(self, found: np.ndarray) -> Status:
-        own = self.rules.limits
-        cut = np.minimum(np.maximum(found, own.lower), own.upper)
-        self._up = np.maximum(self._up + (cut - own.high), 0)
-        self._down = np.maximum(self._down + (own.low - cut), 0)
-        self._drifted = self._drifted or bool((np.maximum(self._up, self._down) > own.limit).any())
-        if self._drifted:
-            return Status.DRIFT
-        return Status.OK if (cut == found).all() else Status.UNFAMILIAR
+        self._watch.reset()
 
     def to_json(self) -> dict[str, Any]:
         """The rules; nothing of what was seen."""
@@ -163,7 +110,8 @@ class Guard:
             "windows": rules.windows,
             "held_out": rules.held_out,
             "confidence": own.confidence,
-            **{name: list(map(number, getattr(own, name))) for name in LIMITS},
+            "answers": len(own.low),
+            **{name: list(map(number, getattr(own, name).reshape(-1))) for name in LIMITS},
         }
 
     @classmethod
@@ -195,14 +143,6 @@ def _require(rate: float, confidence: float, windows: int, stuck: int, margin: f
         )
 
 
-def _ends(found: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Smallest and largest value of each channel [..., channels], from the statistics of frames of `shape`."""
-    channels = found.reshape(*found.shape[:-1], shape[0], -1)
-    if prod(shape[1:]) == 1:
-        return channels[..., 0], channels[..., 0]
-    return channels[..., MINIMUM], channels[..., MAXIMUM]
-
-
 def _range(least: np.ndarray, most: np.ndarray, kind: np.dtype, margin: float) -> tuple[np.ndarray, np.ndarray]:
     """What each channel may give: what it gave, and a margin, within its type."""
     room = margin * (most - least)
@@ -215,13 +155,18 @@ def _range(least: np.ndarray, most: np.ndarray, kind: np.dtype, margin: float) -
 def _rules(value: dict[str, Any]) -> Rules:
     """Raises KeyError, TypeError, ValueError or OverflowError where there is no such guard."""
     shape, dtype = tuple(map(int, value["shape"])), value["dtype"]
-    if dtype not in DTYPES or not 1 <= len(shape) <= 4 or min(shape) < 1:
+    if dtype not in KINDS or not 1 <= len(shape) <= 4 or min(shape) < 1:
         raise ValueError("shape or type")
     channels = shape[0]
-    size = channels * (len(STATISTICS) if prod(shape[1:]) > 1 else 1)
-    if size > MOST:
+    values = prod(shape[1:])
+    size = channels * (len(STATISTICS) if values > 1 else 1)
+    if size > MOST or values > MOST_VALUES:
         raise ValueError("size")
-    lower, upper, low, high, limit = (_numbers(value[name], size, dtype) for name in LIMITS)
+    answers = int(value["answers"])
+    if not 1 <= answers <= MOST // size:
+        raise ValueError("answers")
+    lower, upper, limit = (_numbers(value[name], size, dtype) for name in ("lower", "upper", "limit"))
+    low, high = (_numbers(value[name], answers * size, dtype).reshape(answers, size) for name in ("low", "high"))
     least, most = (_numbers(value[name], channels, dtype) for name in ("least", "most"))
     flat = np.array([flag is True for flag in value["flat"]], bool)
     shares = [float(value[name]) for name in ("rate", "confidence")]

@@ -5,8 +5,10 @@ vectors as they say. What a sensor's fault makes of a frame never gets a label (
 """
 
 import json
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import exp
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from edgeticket.ticket import Input, parse_ticket
 
 TOLERANCE = 1e-5  # of the largest golden output: float networks
 CODE = 0.01  # the same for int8 networks without classes: a code or two, of another CPU's rounding
+ANOMALY = ["normal", "anomalous"]
 KINDS = {"tensor(uint8)": "uint8", "tensor(int16)": "int16", "tensor(float)": "float32"}
 
 
@@ -39,11 +42,12 @@ class Prediction:
 
 
 class Predictor:
-    """One sensor's network. Calls from several threads are safe; stuck frames and drift are told by the order of the calls.
+    """One sensor's network. Calls from several threads are taken one after the other, in the order of which stuck frames and drift are told.
 
     `keys`: public keys, 32 bytes or PEM, of which one must have signed the bundle; without keys only damage is noticed.
-    `target_class`: the class of devices that the bundle must be meant for. `threads`: of one inference. Raises BundleError with its
-    code: what is altered, not meant for here, or does not compute here what it says.
+    `target_class`: the class of devices that the bundle must be meant for. `threads`: of one inference. `guard`: the bundle's, another that
+    you put there, or None; `guard.compiled` tells whether it takes a microsecond or thirty. Raises BundleError with its code: what is altered, not meant for
+    here, or does not compute here what it says.
     """
 
     def __init__(
@@ -57,42 +61,54 @@ class Predictor:
         bundle = read(Path(path), keys)
         require(bundle, target_class=target_class)
         self.manifest, self.signed_by = bundle.manifest, bundle.signed_by
-        self._task, self._labels = self.manifest["task"], self.manifest["labels"]
+        self._task = self.manifest["task"]
+        self._labels = ANOMALY if self._task == "anomaly" else self.manifest["labels"]
         self._shape, self._dtype = tuple(self.manifest["input"]["shape"]), self.manifest["input"]["dtype"]
         self._session = _session(bundle.files[self.manifest["model"]], threads)
         self._input, self._outputs = self._session.get_inputs()[0].name, [self._session.get_outputs()[0].name]
         self._require_input()
         self._anomaly = _threshold(bundle) if self._task == "anomaly" else None
-        self._guard = _guard(bundle, self._shape, self._dtype)
+        self.guard = _guard(bundle, self._shape, self._dtype)
+        self._lock = threading.Lock()
         self._require_golden(bundle)
 
     def predict(self, frame: np.ndarray) -> Prediction:
         """For the next frame, raw as the sensor gives it: an array of the manifest's shape and type, without a batch axis."""
-        status = self._guard.check(frame) if self._guard else self._plain(frame)
-        if status.fault:
-            return Prediction(None, None, status)
-        outputs = self._run(frame)
-        return Prediction(*self._answer(frame, outputs), status, outputs)
+        with self._lock:
+            status = self.guard.check(frame) if self.guard else self._plain(frame)
+            if status.fault:
+                return Prediction(None, None, status)
+            outputs = self._run(frame)
+            answer, score = self._answer(frame, outputs)
+            if self.guard and self.guard.follow(answer):
+                status = Status.DRIFT
+        return Prediction(self._labels[answer], score, status, outputs)
+
+    def answers(self, frames: np.ndarray) -> np.ndarray:
+        """Of frames [n, ...] the numbers of their labels, int [n], whatever the guard says: for `Guard.fit` on what a line gave."""
+        return np.array([self._answer(frame, self._run(frame))[0] for frame in frames], int)
 
     def reset(self) -> None:
         """Forget the frames before and a drift that was told: after the sensor was looked after."""
-        if self._guard:
-            self._guard.reset()
+        if self.guard:
+            self.guard.reset()
 
     def _run(self, frame: np.ndarray) -> np.ndarray:
         outputs: np.ndarray = self._session.run(self._outputs, {self._input: frame[None]})[0][0]
         return outputs
 
-    def _answer(self, frame: np.ndarray, outputs: np.ndarray) -> tuple[str, float]:
-        values = outputs.reshape(-1).astype(np.float64)
+    def _answer(self, frame: np.ndarray, outputs: np.ndarray) -> tuple[int, float]:
+        """The number of the label, and the score."""
         if self._anomaly:
             sensor, alarm_above = self._anomaly
+            values = outputs.reshape(-1).astype(np.float64)
             error = float(np.mean((values - sensor.apply(frame[None]).reshape(-1)) ** 2))
-            return "anomalous" if error > alarm_above else "normal", error
+            return int(error > alarm_above), error
+        numbers = outputs.reshape(-1).tolist()  # a few: a list is quicker than numpy's calls
         if self._task == "regression":
-            return self._labels[0], float(values[0])
-        best = int(values.argmax())
-        return self._labels[best], float(1 / np.exp(values - values[best]).sum())
+            return 0, numbers[0]
+        top = max(numbers)
+        return numbers.index(top), 1 / sum(exp(number - top) for number in numbers)
 
     def _plain(self, frame: Any) -> Status:
         """What is checked without a guard."""

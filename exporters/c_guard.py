@@ -26,16 +26,20 @@ extern "C" {{
 
 enum {{
 {codes}
-}}; /* up to {name}_GUARD_STUCK a fault: do not use what {name}_predict says; then alarms */
+}}; /* up to {name}_GUARD_STUCK a fault: there is no answer */
 
 /* All 0 at the start, and again once the sensor was looked after: a drift is told until then. */
 typedef struct {{
     int64_t up[{size}], down[{size}], last[{size}];
-    uint32_t times;
-    uint32_t drifted;
+    uint32_t times, fresh, drifted;
 }} {name}_guard_state;
 
+/* Before {name}_predict: a fault, {name}_GUARD_UNFAMILIAR or {name}_GUARD_OK. */
 int {name}_guard({name}_guard_state *state, const {value} frame[{values}]);
+
+/* After it, {answer}: {name}_GUARD_DRIFT where frames have drifted, the last one among them, else
+ * {name}_GUARD_OK. A frame counts once, and not if it had a fault. */
+int {name}_guard_drift({name}_guard_state *state, int answer);
 
 #ifdef __cplusplus
 }}
@@ -47,8 +51,11 @@ _RUNNER = """#include <stdio.h>
 int main(void) {
   static NAME_guard_state state;
   static VALUE frame[VALUES];
-  while (fread(frame, sizeof frame, 1, stdin) == 1)
-    putchar(NAME_guard(&state, frame));
+  int16_t answer;
+  while (fread(frame, sizeof frame, 1, stdin) == 1 && fread(&answer, sizeof answer, 1, stdin) == 1) {
+    const int status = NAME_guard(&state, frame), drift = NAME_guard_drift(&state, answer);
+    putchar(status && status <= NAME_GUARD_STUCK ? status : drift ? drift : status);
+  }
   return 0;
 }
 """
@@ -68,16 +75,22 @@ def require(guard: Guard, model: Model) -> None:
 def files(guard: Guard, name: str) -> dict[str, str]:
     """File name -> C of NAME_guard and its header."""
     rules = guard.rules
-    size, values = len(rules.limits.limit), prod(rules.shape[1:])
+    size, values, answers = len(rules.limits.limit), prod(rules.shape[1:]), len(rules.limits.low)
     codes = "\n".join(f"    {name}_GUARD_{status.name}," for status in STATUSES)
     header = _HEADER.format(
-        name=name, codes=codes, size=size, value=_type(rules), values=f"{prod(rules.shape)} /* {_x(rules.shape)} */"
+        name=name,
+        codes=codes,
+        size=size,
+        value=_type(rules),
+        values=f"{prod(rules.shape)} /* {_x(rules.shape)} */",
+        answer=f"with the class that it gave, 0 to {answers - 1}" if answers > 1 else "with any answer",
     )
     facts = {
         "ET_VALUE": _type(rules),
         "ET_CHANNELS": str(rules.shape[0]),
         "ET_VALUES": f"{values}u",
         "ET_STATISTICS": str(size),
+        "ET_ANSWERS": str(answers),
         "ET_STUCK": f"{rules.stuck}u" if rules.stuck else "UINT32_MAX",
         **_sums(rules, values),
     }
@@ -85,23 +98,27 @@ def files(guard: Guard, name: str) -> dict[str, str]:
     lines += [f"#define {word} {text}" for word, text in facts.items()]
     limits = {word: getattr(rules.limits, word) for word in LIMITS}
     for word, numbers in {**limits, "least": rules.least, "most": rules.most, "flat": rules.flat}.items():
-        lines.append(f"static const int64_t et_{word}[] = {array(numbers.astype(np.int64))};")
+        whole = numbers.astype(np.int64).reshape(-1)
+        type = "int32_t" if abs(whole).max() < 1 << 31 else "int64_t"
+        lines.append(f"static const {type} et_{word}[] = {array(whole)};")
     source = "\n".join([*lines, "", TEMPLATE.read_text().replace("NAME", name)])
     return {f"{name}_guard.h": header, f"{name}_guard.c": source}
 
 
 def prove(guard: Guard, folder: Path, name: str, frames: np.ndarray) -> None:
-    """Build the C here and run it over `frames`, [n, *shape]. Raises EquivalenceError where a status is not the guard's."""
-    fresh = Guard(guard.rules)
-    right = [STATUSES.index(fresh.check(frame)) for frame in frames]
-    made = list(run(guard.rules, folder, name, frames))
+    """Build the C here and run it over `frames`, [n, *shape], with each answer in turn. Raises EquivalenceError where a status is not the guard's."""
+    fresh, answers = Guard(guard.rules), np.arange(len(frames)) % len(guard.rules.limits.low)
+    right = [STATUSES.index(fresh.judge(frame, int(answer))) for frame, answer in zip(frames, answers, strict=True)]
+    made = list(run(guard.rules, folder, name, frames, answers))
     if made != right:
         first = next((i for i, pair in enumerate(zip(made, right, strict=False)) if pair[0] != pair[1]), len(made))
         raise EquivalenceError(f"{folder.name}: the guard in C says another status of frame {first} than the guard")
 
 
-def run(rules: Rules, folder: Path, name: str, frames: np.ndarray) -> bytes:
+def run(rules: Rules, folder: Path, name: str, frames: np.ndarray, answers: np.ndarray) -> bytes:
     """A status byte for each frame."""
+    pairs = zip(frames, answers.astype(np.int16), strict=True)
+    stream = b"".join(frame.tobytes() + answer.tobytes() for frame, answer in pairs)
     text = _RUNNER.replace("NAME", name).replace("VALUES", str(prod(rules.shape))).replace("VALUE", _type(rules))
     with tempfile.TemporaryDirectory(prefix="edgeticket-") as place:
         runner, program = Path(place) / "runner.c", Path(place) / "runner"
@@ -114,9 +131,7 @@ def run(rules: Rules, folder: Path, name: str, frames: np.ndarray) -> bytes:
                 capture_output=True,
                 timeout=_TIMEOUT_S,
             )
-            done = subprocess.run(
-                [str(program)], input=frames.tobytes(), check=True, capture_output=True, timeout=_TIMEOUT_S
-            )
+            done = subprocess.run([str(program)], input=stream, check=True, capture_output=True, timeout=_TIMEOUT_S)
         except subprocess.CalledProcessError as error:
             raise EquivalenceError(
                 f"{folder.name}: the guard in C does not build or run: {error.stderr.decode()}"

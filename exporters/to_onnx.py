@@ -3,7 +3,7 @@
 Each input is a sensor's raw values in the sensor's own type. Nodes and tensors carry the names of the plan's layers.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +93,11 @@ def run(path: Path, raw: Raw) -> np.ndarray:
 def run_bytes(content: bytes, raw: Raw) -> np.ndarray:
     """The first output of a file's content."""
     return run_outputs(content, raw)[0]
+
+
+def answers(content: bytes) -> Callable[[np.ndarray], np.ndarray]:
+    """The classes, int [n], that a file's content gives to raw frames [n, ...]."""
+    return lambda raw: run_bytes(content, raw).argmax(1)
 
 
 def is_int8(content: bytes) -> bool:

@@ -9,15 +9,18 @@ import numpy as np
 import pytest
 import tiny_c
 from click.testing import CliRunner
-from test_guard import made
+from test_guard import at_work, made
+from test_watch import answers
 
 from edgeticket.cli import main
+from edgeticket.compact import compact
 from edgeticket.data import load
 from edgeticket.errors import EquivalenceError, InsufficientDataError, UnsupportedError, UsageError
 from edgeticket.export import export
 from edgeticket.guard import Guard
 from edgeticket.ticket import read_ticket
-from exporters import c_guard
+from exporters import c_guard, to_onnx
+from exporters.graph import to_bytes
 
 TICKET = Path(__file__).parent.parent / "sample_models" / "digits.ticket"
 
@@ -28,9 +31,22 @@ def written(guard: Guard, folder: Path) -> Path:
     return folder
 
 
+def by_c(guard: Guard, folder: Path, frames: np.ndarray) -> list[int]:
+    return list(c_guard.run(guard.rules, folder, "eye", frames, in_turn(guard, frames)))
+
+
+def in_turn(guard: Guard, frames: np.ndarray) -> np.ndarray:
+    """An answer for each frame, also some that are none."""
+    return np.arange(len(frames)) * 7 % (len(guard.rules.limits.low) + 2) - 1
+
+
 def said(guard: Guard, frames: np.ndarray) -> list[int]:
-    guard.reset()
-    return [c_guard.STATUSES.index(guard.check(frame)) for frame in frames]
+    """By a gateway's C and, the same, by numpy."""
+    both = at_work(guard.rules, compiled=True), at_work(guard.rules, compiled=False)
+    pairs = list(zip(frames, in_turn(guard, frames).tolist(), strict=True))
+    found, plain = ([c_guard.STATUSES.index(own.judge(*pair)) for pair in pairs] for own in both)
+    assert found == plain
+    return found
 
 
 @pytest.mark.parametrize(
@@ -48,13 +64,13 @@ def said(guard: Guard, frames: np.ndarray) -> list[int]:
 def test_every_status_is_that_of_python(dtype: str, shape: tuple[int, ...], stuck: int, tmp_path: Path) -> None:
     tiny_c.need("cc")
     data = made(dtype, shape, 40 if np.prod(shape) > 1000 else 400)
-    guard = Guard.fit(data, rate=0.05, confidence=0.8, windows=20, stuck=stuck)
+    guard = Guard.fit(data, answers, rate=0.05, confidence=0.8, windows=20, stuck=stuck)
     x = data.certify[0][:40]
     ends = np.iinfo(dtype)
     extremes = np.stack([np.full(shape, ends.min), np.full(shape, ends.max), np.resize([ends.min, ends.max], shape)])
     slow = x.astype(int) + np.arange(len(x)).reshape(-1, *[1] * len(shape))
     stream = np.concatenate([x[:9], x[:5].repeat(4, 0), extremes.astype(dtype), x[9:20], slow.astype(dtype), x[:9]])
-    made_by_c = list(c_guard.run(guard.rules, written(guard, tmp_path), "eye", stream))
+    made_by_c = by_c(guard, written(guard, tmp_path), stream)
     assert made_by_c == said(guard, stream)
     assert {0, 1, 4} <= set(made_by_c)
     assert (3 in made_by_c) == (stuck > 0)
@@ -70,7 +86,7 @@ def test_sums_that_need_more_than_32_bits(pattern: list[int], tmp_path: Path) ->
     guard = Guard.fit(replace(made("int16", (1, values), 2), train=part, select=part), rate=0.05, confidence=0.8)
     right = said(guard, x)
     assert right[:3] == [0, 0, 0]
-    assert list(c_guard.run(guard.rules, written(guard, tmp_path), "eye", x)) == right
+    assert by_c(guard, written(guard, tmp_path), x) == right
 
 
 def test_every_status_is_that_of_python_on_digits(tmp_path: Path) -> None:
@@ -80,7 +96,7 @@ def test_every_status_is_that_of_python_on_digits(tmp_path: Path) -> None:
     clean = digits.certify[0]
     bright = np.minimum(clean * 1.5, 16).astype(np.uint8)
     for stream in (clean, bright[:60], np.concatenate([clean[:10], clean[:10] * 0])):
-        assert list(c_guard.run(guard.rules, written(guard, tmp_path), "eye", stream)) == said(guard, stream)
+        assert by_c(guard, written(guard, tmp_path), stream) == said(guard, stream)
 
 
 def test_a_guard_that_differs_is_not_written(tmp_path: Path) -> None:
@@ -112,8 +128,10 @@ def test_the_command_writes_both(tmp_path: Path) -> None:
     done = CliRunner().invoke(main, words)
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["format"] == "c"
-    guard, frames = Guard.fit(load("digits")), load("digits").certify[0][:50]
-    assert list(c_guard.run(guard.rules, tmp_path / "eye", "eye", frames)) == said(guard, frames)
+    network = to_onnx.answers(to_bytes(to_onnx.build(compact(read_ticket(TICKET)))))
+    guard, frames = Guard.fit(load("digits"), network), load("digits").certify[0][:50]
+    assert len(guard.rules.limits.low) == 10
+    assert by_c(guard, tmp_path / "eye", frames) == said(guard, frames)
     assert (
         CliRunner().invoke(main, ["export", str(TICKET), "--guard", "digits", "-o", str(tmp_path / "x.onnx")]).exit_code
         == 2
@@ -128,7 +146,10 @@ void et_print(const char *text);
 uint64_t et_cost(int (*run)(unsigned), unsigned i);
 static const TYPE frames[COUNT][VALUES] = {FRAMES};
 static NAME_guard_state state;
-static int run(unsigned i) { return NAME_guard(&state, frames[i]); }
+static int run(unsigned i) {
+  const int status = NAME_guard(&state, frames[i]), drift = NAME_guard_drift(&state, 0);
+  return status && status <= NAME_GUARD_STUCK ? status : drift ? drift : status;
+}
 int main(void) {
   for (unsigned i = 0; i < COUNT; i++) {
     const char text[] = {(char)('0' + run(i)), ' ', 0};

@@ -19,12 +19,18 @@ from edgeticket.export import export
 from edgeticket.guard import Guard, Status
 from edgeticket.integer import integerise, run
 from edgeticket.ticket import read_ticket
+from exporters import to_onnx
+from exporters.graph import to_bytes
 
 ROOT = Path(__file__).parent.parent
 EXAMPLE = ROOT / "examples" / "cpp"
 TICKET = ROOT / "sample_models" / "digits.ticket"
 FAULTS = (Status.RANGE, Status.CONSTANT, Status.STUCK)
 PATIENCE_S = 60
+
+
+def fitted(digits: Data) -> Guard:
+    return Guard.fit(digits, to_onnx.answers(to_bytes(to_onnx.build(compact(read_ticket(TICKET))))))
 
 
 @pytest.fixture(scope="module")
@@ -42,9 +48,7 @@ def right(digits: Data) -> list[str]:
 def folder(digits: Data, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The exported network with its guard."""
     tiny_c.need("cc", "g++", "make")
-    return export(
-        read_ticket(TICKET), "c", tmp_path_factory.mktemp("exported") / "digits", guard=Guard.fit(digits)
-    ).path
+    return export(read_ticket(TICKET), "c", tmp_path_factory.mktemp("exported") / "digits", guard=fitted(digits)).path
 
 
 def make(folder: Path, build: Path) -> subprocess.CompletedProcess[str]:
@@ -90,8 +94,8 @@ def test_every_status_is_the_guards_and_a_fault_has_no_label(guarded: Path, digi
     odd = np.stack([np.zeros_like(x[0]), np.full_like(x[0], 255), np.eye(8, dtype=x.dtype)[None] * 16])
     stream, labels = np.concatenate([x[order], odd]), [right[i] for i in order]
     labels += list(map(str, run(integerise(compact(read_ticket(TICKET))), odd).argmax(1)))
-    guard = Guard.fit(digits)
-    statuses = [guard.check(frame) for frame in stream]
+    guard = fitted(digits)
+    statuses = [guard.judge(frame, int(label)) for frame, label in zip(stream, labels, strict=True)]
     found = rows(inspect(guarded, "-", "--good", 3, frames=stream.tobytes()))
     assert [row["status"] for row in found] == list(map(str, statuses))
     for row, status, label in zip(found, statuses, labels, strict=True):

@@ -16,7 +16,7 @@ import small_bundle
 from onnx import TensorProto, helper
 from small_bundle import Files
 
-from edgeticket import bundle_file
+from edgeticket import bundle_file, watch
 from edgeticket.data import Data, load
 from edgeticket.errors import BundleError
 from edgeticket.export import export
@@ -24,7 +24,7 @@ from edgeticket.guard import Guard, Status
 from edgeticket.runtime import Prediction, Predictor
 from edgeticket.signing import new_key, public_of
 from edgeticket.ticket import parse_ticket
-from exporters.to_onnx import run_bytes
+from exporters.to_onnx import answers, run_bytes
 
 ROOT = Path(__file__).parent.parent
 TICKET = ROOT / "sample_models" / "digits.ticket"
@@ -51,7 +51,7 @@ def files(digits: Data, models: dict[str, bytes]) -> Files:
         "digits.onnx": ("onnx", models["float"]),
         "digits.ticket": ("ticket", TICKET.read_bytes()),
         "golden": ("golden", bundle_file.golden(raw, run_bytes(models["float"], raw))),
-        "guard.json": ("guard", bundle_file.canonical(Guard.fit(digits).to_json())),
+        "guard.json": ("guard", bundle_file.canonical(Guard.fit(digits, answers(models["float"])).to_json())),
     }
 
 
@@ -78,6 +78,8 @@ def path(write: Write) -> Path:
 
 def test_every_label_is_the_one_of_the_exported_file(path: Path, digits: Data, models: dict[str, bytes]) -> None:
     predictor, x = Predictor(path), digits.certify[0]
+    assert predictor.guard
+    assert predictor.guard.compiled == (watch.Compiled is not None)
     right = run_bytes(models["float"], x)
     for frame, logits in zip(x, right, strict=True):
         found = predictor.predict(frame)
@@ -111,8 +113,31 @@ def test_an_alarm_goes_with_a_label_until_it_is_reset(path: Path, digits: Data) 
     assert predictor.predict(digits.certify[0][0]).status == Status.OK
 
 
+def test_a_run_of_one_class_is_no_drift(path: Path, digits: Data) -> None:
+    predictor, (x, y) = Predictor(path), digits.certify
+    order = np.random.default_rng(1).integers(0, np.sum(y == 0), 300)
+    zeros = x[y == 0][order]
+    assert Status.DRIFT not in {predictor.predict(frame).status for frame in zeros}
+    predictor.guard = Guard.fit(digits)
+    assert Status.DRIFT in {predictor.predict(frame).status for frame in zeros}
+
+
+def test_a_guard_is_fitted_to_what_a_line_gave(path: Path, digits: Data) -> None:
+    predictor = Predictor(path)
+    assert np.array_equal(
+        predictor.answers(digits.certify[0]), [int(predictor.predict(frame).label or 99) for frame in digits.certify[0]]
+    )
+    parts = {part: (getattr(digits, part)[0] // 2, getattr(digits, part)[1]) for part in ("train", "select", "certify")}
+    dim = replace(digits, **parts)
+    frames = dim.certify[0][np.random.default_rng(1).permutation(300)]
+    assert Status.DRIFT in {predictor.predict(frame).status for frame in frames}
+    predictor.guard = Guard.fit(dim, predictor.answers)
+    assert Status.DRIFT not in {predictor.predict(frame).status for frame in frames}
+
+
 def test_without_a_guard_shape_and_type_are_checked_all_the_same(write: Write, digits: Data) -> None:
     predictor, frame = Predictor(write(without="guard.json")), digits.certify[0][0]
+    assert predictor.guard is None
     assert predictor.predict(frame.astype(np.int16)).status == Status.DTYPE
     assert predictor.predict(frame[0]).status == Status.SHAPE
     assert {predictor.predict(frame).status for _ in range(5)} == {Status.OK}

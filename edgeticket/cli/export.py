@@ -54,9 +54,10 @@ def command(
         raise UsageError(f"{network}: its weights are trained floats, which have no shorter form: leave --weights out")
     if is_module(network) and "int8" in (given.get("precision"), INTEGERS.get(format)) and not about["source"]:
         raise UsageError(f"{network}: int8 needs the ranges of its activations: give data as it reads them, -d")
+    opened = _opened(network, **about)
     if "guard" in given:
-        given["guard"] = _guard(given["guard"])
-    done = export(_opened(network, **about), format, output, overwrite=overwrite, align=align, **given)
+        given["guard"] = _guard(given["guard"], opened)
+    done = export(opened, format, output, overwrite=overwrite, align=align, **given)
     show(done, output_format)
 
 
@@ -73,10 +74,17 @@ def _opened(network: str, inputs: list[Shape], source: str | None, layout: str) 
     return read_ticket(network)
 
 
-def _guard(source: str) -> Guard:
+def _guard(source: str, network: Ticket | Model) -> Guard:
+    """For frames like those of `source`, by the network's answers."""
+    from edgeticket.calibration import check_data
+    from edgeticket.compact import compact
     from edgeticket.data import load
+    from exporters import to_onnx
+    from exporters.graph import to_bytes
 
-    return Guard.fit(load(source))
+    data, model = load(source), compact(network) if isinstance(network, Ticket) else network
+    check_data(model, data)
+    return Guard.fit(data, to_onnx.answers(to_bytes(to_onnx.build(model))) if data.task == "classification" else None)
 
 
 def show(done: Artifact, output_format: str) -> None:

@@ -116,27 +116,26 @@ bool read(std::istream &stream, Frame &frame, std::size_t number)
 
 class Judge {
 public:
-    Found operator()(const Frame &frame)
-    {
-        const Found found{checked(frame), std::nullopt};
-        return fault ? found : Found{found.status, predicted(frame)};
-    }
-
-private:
-    bool fault = false;
 #ifdef GUARD
-    MODEL(_guard_state) state{};
-
-    std::string_view checked(const Frame &frame)
+    Found operator()(const Frame &frame)
     {
         static constexpr std::array<std::string_view, 6> words{"ok", "range", "constant", "stuck", "drift", "unfamiliar"};
         static_assert(MODEL(_GUARD_RANGE) == 1 && MODEL(_GUARD_STUCK) == 3 && MODEL(_GUARD_UNFAMILIAR) == 5);
-        const int code = MODEL(_guard)(&state, frame.data());
-        fault = code >= MODEL(_GUARD_RANGE) && code <= MODEL(_GUARD_STUCK);
-        return words.at(static_cast<std::size_t>(code));
+        const int status = MODEL(_guard)(&state, frame.data());
+        const std::string_view word = words.at(static_cast<std::size_t>(status));
+        if (status >= MODEL(_GUARD_RANGE) && status <= MODEL(_GUARD_STUCK))
+            return {word, std::nullopt};
+        const long label = predicted(frame);
+        const int drift = MODEL(_guard_drift)(&state, static_cast<int>(label));
+        return {drift ? words.at(static_cast<std::size_t>(drift)) : word, label};
     }
 #else
-    static std::string_view checked(const Frame &) { return "unchecked"; }
+    Found operator()(const Frame &frame) { return {"unchecked", predicted(frame)}; }
+#endif
+
+private:
+#ifdef GUARD
+    MODEL(_guard_state) state{};
 #endif
 
     static long predicted(const Frame &frame)

@@ -46,17 +46,27 @@ int NAME_guard(NAME_guard_state *state, const ET_VALUE frame[ET_CHANNELS * ET_VA
     int64_t found[ET_STATISTICS];
     et_statistics(frame, found);
     const int fault = et_fault(state, found);
+    state->fresh = !fault;
     if (fault)
         return fault;
-    int unfamiliar = 0;
-    for (int i = 0; i < ET_STATISTICS; i++) {
-        const int64_t now = found[i] < et_lower[i] ? et_lower[i] : found[i] > et_upper[i] ? et_upper[i] : found[i];
-        const int64_t up = state->up[i] + (now - et_high[i]), down = state->down[i] + (et_low[i] - now);
-        unfamiliar |= now != found[i];
+    for (int i = 0; i < ET_STATISTICS; i++)
+        if (found[i] < et_lower[i] || found[i] > et_upper[i])
+            return NAME_GUARD_UNFAMILIAR;
+    return NAME_GUARD_OK;
+}
+
+int NAME_guard_drift(NAME_guard_state *state, int answer)
+{
+    const int own = ET_ANSWERS == 1 ? 0 : answer, counts = state->fresh && own >= 0 && own < ET_ANSWERS;
+    state->fresh = 0;
+    for (int i = 0; i < ET_STATISTICS && counts; i++) {
+        const int64_t found = state->last[i], at = (int64_t)own * ET_STATISTICS + i;
+        const int64_t now = found < et_lower[i] ? et_lower[i] : found > et_upper[i] ? et_upper[i] : found;
+        const int64_t up = state->up[i] + (now - et_high[at]), down = state->down[i] + (et_low[at] - now);
         state->up[i] = up > 0 ? up : 0;
         state->down[i] = down > 0 ? down : 0;
         if (up > et_limit[i] || down > et_limit[i])
             state->drifted = 1;
     }
-    return state->drifted ? NAME_GUARD_DRIFT : unfamiliar ? NAME_GUARD_UNFAMILIAR : NAME_GUARD_OK;
+    return state->drifted ? NAME_GUARD_DRIFT : NAME_GUARD_OK;
 }
