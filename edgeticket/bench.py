@@ -13,6 +13,7 @@ import numpy as np
 from edgeticket import plugins
 from edgeticket.budget import Artifact, Report
 from edgeticket.errors import UsageError
+from edgeticket.targets._confined import LEAST_MEMORY_MB, MEMORY_MB
 from edgeticket.text import columns
 from edgeticket.theory import binomial_tail
 
@@ -31,14 +32,18 @@ def bench(
     paced_runs: int = 100,
     seed: int = 0,
     timeout_s: float = 600,
+    memory_mb: int = MEMORY_MB,
 ) -> list[Report]:
     """One report for each path, in order; ratios are to the first.
 
     `on`: the name of a target, the path of its .py, or either with an address behind it: ssh://user@host, serial:/dev/ttyACM0.
+    A model that does not finish in `timeout_s`, or takes more memory than `memory_mb` on this CPU, is ended.
     With `period_ms`, also one inference every so many ms (`paced_runs` of them), and how many missed the end of their period.
     Raises UsageError when a request makes no sense, PluginError for the target, and what the target raises.
     """
     _check(runs, warmup, threads, period_ms, paced_runs, timeout_s)
+    if memory_mb < LEAST_MEMORY_MB:
+        raise UsageError(f"bench: {memory_mb} MB of memory: ONNX Runtime needs {LEAST_MEMORY_MB} to start")
     artifacts = [artifact(path) for path in paths]
     if not artifacts:
         raise UsageError("bench: name at least one file")
@@ -51,7 +56,7 @@ def bench(
     if need := target.missing():
         raise UsageError(f"target {name} cannot run here: {need}")
     asked: dict[str, Any] = {"threads": threads, "runs": runs, "warmup": warmup, "period_ms": period_ms}
-    asked |= {"paced_runs": paced_runs, "seed": seed, "timeout_s": timeout_s}
+    asked |= {"paced_runs": paced_runs, "seed": seed, "timeout_s": timeout_s, "memory_mb": memory_mb}
     asked |= {"address": address} if address else {}
     reports = target.measure(artifacts, **asked)
     return [_complete(report, one, reports[0]) for report, one in zip(reports, artifacts, strict=True)]

@@ -28,6 +28,7 @@ from edgeticket.export import export
 from edgeticket.files import put_in_place
 from edgeticket.find import find
 from edgeticket.found import Found
+from edgeticket.lock import alone
 from edgeticket.network import network_plan
 from edgeticket.verify import verify
 
@@ -59,16 +60,20 @@ def run(
     """Do the steps; returns the folder's name. It appears whole: until then the work is in NAME.partial, and resumable.
 
     `say` gets each step's result as text; the same results lie in the folder as report.jsonl. Raises UsageError when the
-    folder exists without `overwrite`, and whatever a step raises.
+    folder exists without `overwrite` or another run is at work on it, and whatever a step raises.
     """
     target, partial = Path(folder) / config.name, Path(folder) / f"{config.name}{PARTIAL}"
-    if target.exists() and not (overwrite and target.is_dir()):
-        raise UsageError(f"{target} exists already: change `name`, or add --overwrite to replace the folder of a run")
     try:
-        partial.mkdir(parents=True, exist_ok=True)
-        _start(partial, config)
-        _work(config, partial, say, report)
-        put_in_place(partial, target)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with alone(target):
+            if target.exists() and not (overwrite and target.is_dir()):
+                raise UsageError(
+                    f"{target} exists already: change `name`, or add --overwrite to replace the folder of a run"
+                )
+            partial.mkdir(exist_ok=True)
+            _start(partial, config)
+            _work(config, partial, say, report)
+            put_in_place(partial, target)
     except BrokenPipeError:
         raise
     except OSError as error:

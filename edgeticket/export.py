@@ -17,6 +17,7 @@ from edgeticket.compact import compact
 from edgeticket.errors import EdgeTicketError, EquivalenceError, UnsupportedError, UsageError
 from edgeticket.files import check_free, write_atomic
 from edgeticket.model import Model
+from edgeticket.targets._confined import Limits, check
 from edgeticket.ticket import Ticket
 
 LOG = logging.getLogger("edgeticket.export")
@@ -105,6 +106,7 @@ def _read_onnx(path: Path) -> bytes:
         ("", OPSET)
     ]:
         raise UnsupportedError(f"{path}: was not written by edgeticket export: give one of its ONNX files")
+    check([path], Limits())  # anyone can write that name into a file
     return content
 
 

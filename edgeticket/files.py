@@ -1,5 +1,6 @@
 """Writing files so that a reader, a power cut or a full disk sees the old file or the new one, never a third state."""
 
+import glob
 import os
 import shutil
 import stat
@@ -10,19 +11,26 @@ from pathlib import Path
 
 from edgeticket.errors import EdgeTicketError, UsageError
 
+ASIDE = "aside"  # ends the name of a file that is being written
+
 
 def check_free(path: Path, overwrite: bool, *, folder: bool | None = False) -> None:
     """Raise UsageError when `path` exists and may not be replaced, or cannot be what will be written: no search for nothing.
 
     `folder`: a file will be written (False), a folder (True), or either (None). Links are followed.
     """
-    if not os.path.isdir(path.parent):  # never raises, unlike Path.is_dir
-        raise UsageError(f"{path}: {path.parent} is not a folder: make it first")
+    require_folder(path)
     wrong = _wrong_kind(path, folder)
     if wrong:
         raise UsageError(f"{path} is {wrong}: name another output")
     if os.path.lexists(path) and not overwrite:
         raise UsageError(f"{path} exists already: name another output, or add --overwrite to replace it")
+
+
+def require_folder(path: Path) -> None:
+    """Raise UsageError where there is no folder for `path` to be in."""
+    if not os.path.isdir(path.parent):  # never raises, unlike Path.is_dir
+        raise UsageError(f"{path}: {path.parent} is not a folder: make it first")
 
 
 def _wrong_kind(path: Path, folder: bool | None) -> str | None:
@@ -91,12 +99,18 @@ def put_in_place(partial: Path, target: Path) -> None:
 
 @contextmanager
 def _aside(path: Path) -> Iterator[tuple[int, str]]:
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    descriptor, temporary = tempfile.mkstemp(f".{ASIDE}", f".{path.name}.", path.parent)
     try:
         yield descriptor, temporary
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def remove_aside(path: Path) -> None:
+    """Remove what processes that were killed left of writing `path`; only for whoever alone may write it now."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.????????.{ASIDE}"):
+        left.unlink(missing_ok=True)
 
 
 def _umask() -> int:

@@ -3,12 +3,9 @@
 The file of rows is the state: a line of JSON for each finished search, and a search whose line is there is not run again.
 """
 
-import fcntl
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -19,7 +16,8 @@ from edgeticket.auto import effort, wanted
 from edgeticket.budget import Budget
 from edgeticket.data import Data
 from edgeticket.errors import UsageError
-from edgeticket.files import write_atomic
+from edgeticket.files import remove_aside, write_atomic
+from edgeticket.lock import alone
 from edgeticket.network import network_plan
 from edgeticket.pareto import read_rows
 from edgeticket.pool import open_pool
@@ -68,30 +66,32 @@ def sweep(
     cluster: str = "",
     finished: Callable[[int, int], None] = lambda row, rows: None,
 ) -> list[dict[str, Any]]:
-    """Run what is missing in the file; the rows of these searches, in their order. Several sweeps may share a file.
+    """Run what is missing in the file; the rows of these searches, in their order.
 
     A search that is interrupted goes on from a checkpoint of its own beside the file, unless it ran on a `cluster`. A budget
     that no width meets gives a row that says so. `report` gets the row's number, how many there are, and how far its search
     is. More `workers`, or a `cluster` (edgeticket/pool.py), report rows that are `finished` instead.
-    Raises UsageError where these are to measure latency, which is true only of a machine that does nothing else.
+    Raises UsageError where these are to measure latency, which is true only of a machine that does nothing else, and where
+    another sweep is at work on the file.
     """
     pooled = workers > 1 or bool(cluster)
     if pooled and (latency or any("latency" in search.budget for search in searches)):
         raise UsageError("latency is measured on this machine while nothing else runs: use one worker, or leave it out")
-    rows, keys = read_rows(path), []  # type: list[Any], list[dict[str, Any]]
-    missing = sum(not done(search, data, rows) for search in searches)
-    tasks = _tasks(searches, data, path, keys, not cluster)
-    ran = _elsewhere(tasks, data, workers, cluster) if pooled else _here(tasks, data, latency, report, missing)
-    if pooled:
-        finished(0, missing)
-    for number, (task, figures) in enumerate(ran, 1):
-        _append(path, {"key": task.key} | figures)
-        if task.checkpoint:
-            task.checkpoint.unlink(missing_ok=True)
+    with alone(path):
+        rows, keys = read_rows(path), []  # type: list[Any], list[dict[str, Any]]
+        missing = sum(not done(search, data, rows) for search in searches)
+        tasks = _tasks(searches, data, path, keys, not cluster)
+        ran = _elsewhere(tasks, data, workers, cluster) if pooled else _here(tasks, data, latency, report, missing)
         if pooled:
-            finished(number, max(number, missing))
-    rows = read_rows(path)
-    return [_of(key, rows) for key in keys]
+            finished(0, missing)
+        for number, (task, figures) in enumerate(ran, 1):
+            _append(path, {"key": task.key} | figures)
+            if task.checkpoint:
+                task.checkpoint.unlink(missing_ok=True)
+            if pooled:
+                finished(number, max(number, missing))
+        rows = read_rows(path)
+        return [_of(key, rows) for key in keys]
 
 
 def _tasks(
@@ -101,10 +101,13 @@ def _tasks(
     for search in searches:
         key = search.key(data)  # before the search: a plug-in's file may be edited while it runs
         keys.append(key)
+        mark = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
+        checkpoint = path.with_name(f"{path.name}.{mark}.checkpoint")
+        remove_aside(checkpoint)
         if _of(key, read_rows(path)) is None:
-            mark = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
-            checkpoint = path.with_name(f"{path.name}.{mark}.checkpoint") if resumable else None
-            yield Task(search, key, network_plan(search.network, data), checkpoint)
+            yield Task(search, key, network_plan(search.network, data), checkpoint if resumable else None)
+        else:
+            checkpoint.unlink(missing_ok=True)  # of a sweep that was killed just after its row was written
 
 
 def _here(
@@ -124,23 +127,7 @@ def _elsewhere(tasks: Iterable[Task], data: Data, workers: int, cluster: str) ->
 
 
 def _append(path: Path, row: dict[str, Any]) -> None:
-    """Unless another sweep was faster."""
-    with _alone(path.parent):
-        rows = read_rows(path)
-        if _of(row["key"], rows) is None:
-            write_atomic(path, "".join(json.dumps(one) + "\n" for one in [*rows, row]).encode())
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Between reading a file of `folder` and replacing it; the file itself cannot be locked, as it is replaced."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        with suppress(OSError):  # a file system without locks
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+    write_atomic(path, "".join(json.dumps(one) + "\n" for one in [*read_rows(path), row]).encode())
 
 
 def tried(search: Search) -> bool:

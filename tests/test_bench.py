@@ -13,10 +13,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgeticket import bench as bench_module
 from edgeticket.bench import bench, median_interval, no_difference, percentiles, ratio, table
-from edgeticket.budget import Artifact
 from edgeticket.cli import main
 from edgeticket.errors import EdgeTicketError, PluginError, UnsupportedError, UsageError
-from edgeticket.targets import on_cpu, ort_worker
+from edgeticket.targets import _confined, on_cpu, ort_worker
 
 
 def model(width=4, *, kind=TensorProto.UINT8, shape=("N", 1, 6, 6), size=1):
@@ -193,17 +192,17 @@ def with_no_input(made):
 )
 def test_foreign_files_that_are_refused(tmp_path, spoil, says):
     made = model()
-    on_cpu.check_onnx(Artifact(save(tmp_path / "good.onnx", made), "onnx"))
+    _confined.check([save(tmp_path / "good.onnx", made)], _confined.Limits(), sized=True)
     spoil(made)
     with pytest.raises(UnsupportedError, match=says):
         bench([save(tmp_path / "m.onnx", made)])
 
 
 def test_too_large_files_and_inputs(pair, monkeypatch):
-    monkeypatch.setattr(on_cpu, "MAX_INPUT_ELEMENTS", 35)
+    monkeypatch.setattr(_confined, "MAX_INPUT_ELEMENTS", 35)
     with pytest.raises(UnsupportedError, match="elements"):
         bench(pair[:1])
-    monkeypatch.setattr(on_cpu, "MAX_FILE_BYTES", 10)
+    monkeypatch.setattr(_confined, "MAX_FILE_BYTES", 10)
     with pytest.raises(UnsupportedError, match="bytes"):
         bench(pair[:1])
 
@@ -219,7 +218,10 @@ def test_damaged_files_and_models_that_do_not_run(tmp_path):
         bench([path])
     made = model()
     made.graph.node[1].op_type = "NoSuchOperation"
-    with pytest.raises(EdgeTicketError, match=r"bad\.onnx.*NoSuchOperation"):
+    with pytest.raises(UnsupportedError, match=r"bad\.onnx.*NoSuchOperation"):
+        bench([save(tmp_path / "bad.onnx", made)])
+    made = model(size=7)  # larger than the image
+    with pytest.raises(EdgeTicketError, match=r"bad\.onnx: ONNX Runtime cannot run it"):
         bench([save(tmp_path / "bad.onnx", made)])
 
 
@@ -227,19 +229,27 @@ def test_damaged_files_and_models_that_do_not_run(tmp_path):
     ("body", "says"),
     [
         ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", r"4\.onnx: ONNX Runtime crashed \(signal 11\)"),
-        ("import time; time.sleep(60)", r"not finished after 0\.5 s"),
+        ("import time; time.sleep(60)", r"not finished after 5 s, and ended"),
     ],
 )
 def test_a_crash_or_a_hang_is_an_error(pair, tmp_path, monkeypatch, body, says):
-    (tmp_path / "ort_worker.py").write_text(body)
-    monkeypatch.setattr(on_cpu, "__file__", str(tmp_path / "on_cpu.py"))
+    (tmp_path / "worker.py").write_text(body)
+    monkeypatch.setattr(on_cpu, "WORKER", tmp_path / "worker.py")
     with pytest.raises(EdgeTicketError, match=says):
-        bench(pair[:1], timeout_s=0.5 if "sleep" in body else 60)
+        bench(pair[:1], timeout_s=5 if "sleep" in body else 60)
 
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"runs": 0}, {"warmup": -1}, {"threads": 0}, {"period_ms": 0}, {"period_ms": float("nan")}, {"timeout_s": 0}],
+    [
+        {"runs": 0},
+        {"warmup": -1},
+        {"threads": 0},
+        {"period_ms": 0},
+        {"period_ms": float("nan")},
+        {"timeout_s": 0},
+        {"memory_mb": 299},
+    ],
 )
 def test_requests_that_make_no_sense(pair, wrong):
     with pytest.raises(UsageError):

@@ -230,7 +230,9 @@ def quick(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
         return call
 
-    monkeypatch.setattr(again, "reached", once(again.reached, lambda onnx, data, elsewhere: (onnx, elsewhere)))
+    monkeypatch.setattr(again, "reached", once(again.reached, lambda onnx, data: onnx))
+    by_file = once(again.reached_by_file, lambda path, data, elsewhere: (path.read_bytes(), elsewhere))
+    monkeypatch.setattr(again, "reached_by_file", by_file)
     monkeypatch.setattr(again, "size", once(again.size, lambda onnx, plan, data: onnx))
     monkeypatch.setattr(again, "verify", once(again.verify, lambda ticket, files, data: (ticket, tuple(files))))
     monkeypatch.setattr(again, "describe", once(again.describe, lambda ticket: ticket.digest))

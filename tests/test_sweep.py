@@ -105,34 +105,33 @@ def stop(row: int, of: int, progress) -> None:
     raise KeyboardInterrupt
 
 
-def test_two_sweeps_on_one_file_lose_no_row_and_share_no_checkpoint(digits: Data, tmp_path: Path) -> None:
-    path, beside = tmp_path / "rows.jsonl", []
-    one, other = (grid(["conv:8,8"], [""], [seed], density=["0.5"], epochs=[1], batch=[64]) for seed in (0, 1))
+def test_a_second_sweep_on_a_file_is_refused(digits: Data, tmp_path: Path) -> None:
+    path, refused = tmp_path / "rows.jsonl", []
+    one, other = (grid(["conv:8,8"], [""], [seed], density=["0.5"], **QUICK) for seed in (0, 1))
 
     def meanwhile(row: int, of: int, progress) -> None:
-        if not beside:
-            with pytest.raises(KeyboardInterrupt):
-                sweep(one, digits, path, report=stop)
-            with pytest.raises(KeyboardInterrupt):
-                sweep(other, digits, path, report=stop)
-            beside.extend(tmp_path.glob("*.checkpoint"))
-            sweep(other, digits, path)
+        if not refused:
+            with pytest.raises(UsageError, match="another run is at work on it") as error:
+                sweep(other, digits, path)
+            refused.append(error)
 
     sweep(one, digits, path, report=meanwhile)
-    assert len(beside) == 2
-    assert [row["key"]["seed"] for row in read_rows(path)] == [1, 0]
+    assert refused
+    sweep(other, digits, path)
+    assert [row["key"]["seed"] for row in read_rows(path)] == [0, 1]
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_row_that_another_sweep_finished_meanwhile_is_there_once(digits: Data, tmp_path: Path) -> None:
-    path, searches, started = tmp_path / "rows.jsonl", grid(["conv:8,8"], [""], [0], **QUICK), []
-
-    def meanwhile(row: int, of: int, progress) -> None:
-        if not started:
-            started.append(row)
-            started.extend(sweep(searches, digits, path))
-
-    assert sweep(searches, digits, path, report=meanwhile) == started[1:] == read_rows(path)
+def test_what_was_killed_just_after_its_row_was_written_leaves_no_checkpoint(digits: Data, tmp_path: Path) -> None:
+    path, searches = tmp_path / "rows.jsonl", grid(["conv:8,8"], [""], [0, 1], density=["0.5"], **QUICK)
+    with pytest.raises(KeyboardInterrupt):
+        sweep(searches, digits, path, report=stop)
+    (left,) = tmp_path.glob("*.checkpoint")
+    content = left.read_bytes()
+    sweep(searches[:1], digits, path)
+    left.write_bytes(content)
+    sweep(searches, digits, path)
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_plug_in_that_changed_is_another_search(digits: Data, tmp_path: Path) -> None:

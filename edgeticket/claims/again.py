@@ -11,7 +11,7 @@ from typing import Any
 from edgeticket import tasks
 from edgeticket.budget import Budget, How, Term, Verdict
 from edgeticket.claims import delivered
-from edgeticket.claims.reached import Reached, reached
+from edgeticket.claims.reached import reached, reached_by_file
 from edgeticket.claims.sizes import size
 from edgeticket.compact import compact
 from edgeticket.data import Data, summary
@@ -132,7 +132,7 @@ class Again:
         facts = ticket_facts(describe(ticket))
         return {
             **made,
-            **reached(_onnx(ticket), self.data, False).figures(),
+            **reached(_onnx(ticket), self.data).figures(),
             **facts,
             "terms": list(
                 map(self.term, told["terms"], self.budget.terms if self.budget else (), [facts] * len(told["terms"]))
@@ -182,8 +182,8 @@ class Again:
         if "failed" in told:
             return made
         path = f"rivals/{told['name']}-{told['seed']}.onnx"
-        content = self.file(path).read_bytes()
-        own, about = self.reached(content), size(content, self.plan, self.data)
+        own = reached_by_file(self.file(path), self.data, self.elsewhere)
+        about = size(self.file(path).read_bytes(), self.plan, self.data)
         if told["name"] == "control":
             del about["bytes"]  # of masks, which a float file does not hold
         else:
@@ -192,9 +192,6 @@ class Again:
             deviation = self.task.deviation(own.select, self.task.headline(own.select))
             made["deviation"] = own.near(deviation, len(own.select.labels))
         return made | {"onnx": path} | about | own.figures()
-
-    def reached(self, content: bytes) -> Reached:
-        return reached(content, self.data, self.elsewhere)
 
     @cached_property
     def elsewhere(self) -> bool:

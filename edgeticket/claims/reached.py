@@ -4,9 +4,10 @@ A search counts in torch's float32, and an int8 file may answer otherwise on ano
 rounding may be answered either way. Figures come as `Near`, which allows for as many examples as there are of these, usually none.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from edgeticket.claims.leaves import Near
 from edgeticket.data import Data
 from edgeticket.datasets.arrays import Part
 from edgeticket.reference import TOLERANCE
+from edgeticket.targets import _confined
 from edgeticket.tasks import Scored
 from edgeticket.verify import EQUAL_ANSWERS
 from exporters import to_onnx
@@ -58,13 +60,23 @@ class Reached:
         return self.near(value, examples) if isinstance(value, float) else value
 
 
-def reached(onnx: bytes, data: Data, elsewhere: bool) -> Reached:
-    """Run a file's content on both parts. `elsewhere`: on another CPU than the one that it is compared with."""
-    outputs = [to_onnx.run_bytes(onnx, part[0]) for part in (data.select, data.certify)]
+def reached(onnx: bytes, data: Data) -> Reached:
+    """Run on both parts what was just made of a ticket."""
+    return _judged([to_onnx.run_bytes(onnx, part[0]) for part in (data.select, data.certify)], data, False, False)
+
+
+def reached_by_file(path: Path, data: Data, elsewhere: bool) -> Reached:
+    """The same of a file that came from anywhere. `elsewhere`: on another CPU than the one that it is compared with."""
+    (select, _), (certify, _) = data.select, data.certify
+    made, operations = _confined.outputs(path, np.concatenate([select, certify]), tasks.of(data).outputs(data))
+    return _judged(np.split(made, [len(select)]), data, "QuantizeLinear" in operations, elsewhere)
+
+
+def _judged(outputs: Sequence[np.ndarray], data: Data, int8: bool, elsewhere: bool) -> Reached:
+    """Of the outputs for the select part and the certify part."""
     select, certify = (
         _scored(made, data, part) for made, part in zip(outputs, (data.select, data.certify), strict=True)
     )
-    int8 = to_onnx.is_int8(onnx)
     other = elsewhere and int8
     if int8:  # its outputs are few codes: two that are equal are so everywhere
         doubt = ceil((1 - EQUAL_ANSWERS) * max(len(select.labels), len(certify.labels))) if other else 0

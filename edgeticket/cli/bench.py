@@ -9,6 +9,7 @@ import click
 from edgeticket import plugins
 from edgeticket.bench import bench, table
 from edgeticket.cli import format_option
+from edgeticket.targets._confined import MEMORY_MB
 
 TARGETS = ", ".join(name.replace("_", "-") for name in plugins.names("targets"))
 
@@ -30,6 +31,12 @@ TARGETS = ", ".join(name.replace("_", "-") for name in plugins.names("targets"))
 )
 @click.option("--seed", default=0, show_default=True, help="Seed of the random input values.")
 @click.option("--timeout-s", default=600.0, show_default=True, help="Give up after so many seconds.")
+@click.option(
+    "--memory-mb",
+    default=MEMORY_MB,
+    show_default=True,
+    help="On cpu: give up where a model takes more memory.",
+)
 @format_option
 def command(paths: tuple[Path, ...], output_format: str, **options: Any) -> None:
     """Measure each of PATHS (.onnx, or a folder of C) on a target: latency, memory, size.

@@ -14,7 +14,8 @@ from edgeticket.cli._network import BUDGET, NETWORK, latency_table, search_optio
 from edgeticket.cli._options import TASK, data_options
 from edgeticket.datasets.forms import LAYOUT_HELP
 from edgeticket.errors import UsageError
-from edgeticket.files import check_free
+from edgeticket.files import check_free, remove_aside
+from edgeticket.lock import alone
 from edgeticket.settings import Settings
 
 HELD_OUT = 20  # random networks that tell how good the latency table is
@@ -70,16 +71,18 @@ def command(
     """Search the random network -m for a subnetwork that does the job -d, and write what was chosen as a ticket."""
     from edgeticket.data import load
 
-    check_free(output, options.pop("overwrite"))
-    checkpoint = _checkpoint(output, options.pop("resume"))
-    if old:
-        _check_update()
-    data = load(source, layout=layout, images=images, task=task)
-    found, told = (
-        _update(old, data, checkpoint, options) if old else _search(network, data, budget, checkpoint, options)
-    )
-    found.ticket.write(output)
-    checkpoint.unlink(missing_ok=True)
+    overwrite, resume = options.pop("overwrite"), options.pop("resume")
+    with alone(output):
+        check_free(output, overwrite)
+        checkpoint = _checkpoint(output, resume)
+        if old:
+            _check_update()
+        data = load(source, layout=layout, images=images, task=task)
+        found, told = (
+            _update(old, data, checkpoint, options) if old else _search(network, data, budget, checkpoint, options)
+        )
+        found.ticket.write(output)
+        checkpoint.unlink(missing_ok=True)
     summary = found.to_json() | {"ticket": str(output), "bytes": output.stat().st_size} | told
     click.echo(json.dumps(summary) if output_format == "json" else "\n".join([found.text(), *_lines(told)]))
     click.echo(f"wrote {output}, {summary['bytes']:,} bytes", err=True)
@@ -167,8 +170,5 @@ def _checkpoint(output: Path, resume: bool) -> Path:
         raise UsageError(f"{path} holds an interrupted search: add --resume to go on with it, or delete it")
     if resume and not path.exists():
         raise UsageError(f"--resume: there is no {path}: leave --resume out to start")
-    if not output.parent.is_dir():
-        raise UsageError(f"{output.parent} is not a folder: make it first")
-    if output.is_dir():
-        raise UsageError(f"{output} is a folder: name a file for the ticket")
+    remove_aside(path)
     return path

@@ -69,7 +69,7 @@ def poc(
     request.check(data, target, workers=workers, remote=remote, overwrite=overwrite)
     plan, task = network_plan(request.model, data), tasks.of(data)
     criterion = Criterion.parse(request.success, data.task, task.lower_is_better)
-    with opened(target, request.key(data)) as folder:
+    with opened(target, request.key(data), overwrite) as folder:
         shared = Shared(plan, data, request.settings, request.budget, None if remote else folder.checkpoints, table)
         run = _Run(request, folder, shared, pool, report)
         start, joules = time.perf_counter(), energy.read()

@@ -1,9 +1,7 @@
 """Where a proof of concept lies while it runs: NAME.partial, gone on with after any stop, and put in place whole."""
 
-import fcntl
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from edgeticket.errors import EdgeTicketError, UsageError
-from edgeticket.files import put_in_place, write_atomic
+from edgeticket.files import ASIDE, put_in_place, write_atomic
+from edgeticket.lock import alone
 from edgeticket.poc.jobs import Done, Job
 
 PARTIAL, ROWS, KEY = ".partial", "rows.jsonl", "request.json"
@@ -95,15 +94,20 @@ def check_target(target: Path, key: Mapping[str, Any], overwrite: bool) -> None:
 
 
 @contextmanager
-def opened(target: Path, key: Mapping[str, Any]) -> Iterator[Folder]:
+def opened(target: Path, key: Mapping[str, Any], overwrite: bool = False) -> Iterator[Folder]:
     """The folder that becomes `target` when the block ends well; what it holds is kept otherwise.
 
-    A finished folder of the same key is gone on from. Raises UsageError where another run is at work on it.
+    A finished folder of the same key is gone on from. Raises UsageError where another run is at work on it, and what
+    `check_target` raises: another may have ended since that was asked.
     """
     partial = target.with_name(target.name + PARTIAL)
     try:
-        partial.mkdir(parents=True, exist_ok=True)
-        with _alone(partial):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with alone(target):
+            check_target(target, key, overwrite)
+            partial.mkdir(exist_ok=True)
+            for left in partial.rglob(f".*.{ASIDE}"):  # of processes that were killed
+                left.unlink()
             _go_on_from(target, partial, key)
             folder = Folder(partial, key)
             yield folder
@@ -128,19 +132,3 @@ def _go_on_from(target: Path, partial: Path, key: Mapping[str, Any]) -> None:
             shutil.copytree(target / name, partial / name)
     write_atomic(partial / KEY, words(key).encode())
     write_atomic(partial / ROWS, (target / ROWS).read_bytes())
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Raises UsageError where another process holds the folder."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UsageError(
-                f"another run is at work in {folder}: wait for it, or give this one another name (-o)"
-            ) from None
-        yield
-    finally:
-        os.close(descriptor)

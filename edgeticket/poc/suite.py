@@ -10,6 +10,7 @@ from edgeticket import __version__
 from edgeticket.bench import median_interval
 from edgeticket.data import Data, load
 from edgeticket.errors import EquivalenceError, UsageError
+from edgeticket.lock import alone
 from edgeticket.poc import Request, Stage, poc
 from edgeticket.poc.record import PROTOCOL, read, seal, write
 from edgeticket.poc.success import default_criterion
@@ -58,7 +59,8 @@ def benchmark(
 ) -> dict[str, Any]:
     """Every proof of the suite in a folder of its own, those that are finished not again; the sealed record, written to `output`.
 
-    `own`: data of the user, what is asked of them, and where they came from. Raises what `poc` raises.
+    `own`: data of the user, what is asked of them, and where they came from. Raises what `poc` raises, and UsageError where
+    another run is at work on `folder` or `output`.
     """
     proofs: dict[str, tuple[Data, Task, Mapping[str, Any]]] = {
         name: (load(task.data), task, {"data": task.data}) for name, task in SUITE.items()
@@ -68,21 +70,23 @@ def benchmark(
         target = folder / name
         if not target.exists():
             task.request().check(data, target, workers=workers, remote=remote)
-    records = {}
-    for name, (data, task, origin) in proofs.items():
-        if not (folder / name).exists():
-            poc(
-                task.request(),
-                data,
-                folder / name,
-                pool,
-                origin=ORIGIN | {"name": name} | dict(origin),
-                workers=workers,
-                remote=remote,
-                report=lambda stage, name=name: report(name, stage),  # type: ignore[misc]
-            )
-        records[name] = _checked(read(folder / name), task, data)
-    return write({"format": FORMAT, "protocol": PROTOCOL, "results": records}, output)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with alone(folder), alone(output):
+        records = {}
+        for name, (data, task, origin) in proofs.items():
+            if not (folder / name).exists():
+                poc(
+                    task.request(),
+                    data,
+                    folder / name,
+                    pool,
+                    origin=ORIGIN | {"name": name} | dict(origin),
+                    workers=workers,
+                    remote=remote,
+                    report=lambda stage, name=name: report(name, stage),  # type: ignore[misc]
+                )
+            records[name] = _checked(read(folder / name), task, data)
+        return write({"format": FORMAT, "protocol": PROTOCOL, "results": records}, output)
 
 
 def _checked(record: dict[str, Any], task: Task, data: Data) -> dict[str, Any]:

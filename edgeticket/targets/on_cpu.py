@@ -1,24 +1,18 @@
 """This machine's CPU through ONNX Runtime, in child processes: a runtime that crashes or hangs becomes an error."""
 
-import json
 import os
 import platform
-import subprocess
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
-from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edgeticket.budget import Artifact, Cost, Report
-from edgeticket.errors import EdgeTicketError, UnsupportedError
+from edgeticket.targets._confined import WORKER, Limits, ask, check
 
 FORMATS = ("onnx",)
-MAX_FILE_BYTES = 512 << 20
-MAX_INPUT_ELEMENTS = 1 << 27
 BURST = 25
 PACED_BURST = 10
 FEATURES = [
@@ -55,21 +49,27 @@ def measure(
     paced_runs: int,
     seed: int,
     timeout_s: float,
+    memory_mb: int,
 ) -> list[Report]:
     """Each model alone for memory, load and first run, then all of them in turns in one process for latency.
 
-    `runs` and `paced_runs` are rounded up to whole turns. Raises UnsupportedError for a file that is not one self-contained
-    ONNX graph with known input sizes, EdgeTicketError when the runtime refuses a model, crashes, or exceeds `timeout_s`.
+    `runs` and `paced_runs` are rounded up to whole turns; `memory_mb` is what each model may take. Raises UnsupportedError for a
+    file that is not one self-contained ONNX graph of known operations with known input sizes, EdgeTicketError when the runtime
+    refuses a model, crashes, or exceeds a limit.
     """
-    for artifact in artifacts:
-        check_onnx(artifact)
+    alone, together = Limits(memory_mb, timeout_s), Limits(memory_mb * len(artifacts), timeout_s)
+    check([artifact.path for artifact in artifacts], alone, sized=True)
     load_before = _load_average()
     common = {"threads": threads, "seed": seed}
     paths = [str(artifact.path.resolve()) for artifact in artifacts]
-    starts = [_child({"do": "start", "path": path, **common}, timeout_s, [path]) for path in paths]
+    names = [artifact.path.name for artifact in artifacts]
+    starts = [
+        ask(WORKER, {"do": "start", "path": path, **common}, name, alone)
+        for path, name in zip(paths, names, strict=True)
+    ]
     turns = {"rounds": -(-runs // BURST), "burst": BURST, "warmup": warmup}
     paced = {"period_ms": period_ms, "paced_rounds": -(-paced_runs // PACED_BURST), "paced_burst": PACED_BURST}
-    steady = _child({"do": "steady", "paths": paths, **common, **turns, **paced}, timeout_s, paths)
+    steady = ask(WORKER, {"do": "steady", "paths": paths, **common, **turns, **paced}, ", ".join(names), together)
     environment = {**describe_machine(), **steady["facts"], **common, "load_average_before": load_before}
     shared = {**turns, "period_ms": period_ms}
     return [
@@ -90,12 +90,13 @@ def turns(
 ) -> list[list[float]]:
     """Medians in ms of the turns of each file, in one process; the files are trusted, and run as they are written.
 
-    Raises EdgeTicketError as `measure` does.
+    Raises EdgeTicketError as `measure` does, but for memory, of which they may take any.
     """
     names = [str(path.resolve()) for path in paths]
     asked: dict[str, Any] = {"threads": threads, "seed": 0, "rounds": rounds, "most_rounds": most_rounds}
     asked |= {"turn_ms": turn_ms, "spread": spread}
-    medians: list[list[float]] = _child({"do": "turns", "paths": names, **asked}, timeout_s, names)["medians"]
+    what, limits = f"{len(names)} operations of a latency table", Limits(None, timeout_s)
+    medians: list[list[float]] = ask(WORKER, {"do": "turns", "paths": names, **asked}, what, limits)["medians"]
     return medians
 
 
@@ -115,79 +116,6 @@ def _report(
     latency = float(np.median(samples["wall_ms"]))
     cost = Cost("cpu", "measured", latency_ms=latency, ram_bytes=start["peak_rss_bytes"])
     return Report(str(artifact.path), artifact.sha256, "cpu", cost, samples, environment, details)
-
-
-def _child(request: Mapping[str, Any], timeout_s: float, paths: Sequence[str]) -> dict[str, Any]:
-    """Ask the worker. A negative exit status is the number of the signal that ended it."""
-    command = [sys.executable, "-P", str(Path(__file__).with_name("ort_worker.py"))]
-    what = ", ".join(Path(path).name for path in paths)
-    try:
-        done = subprocess.run(
-            command, input=json.dumps(request), capture_output=True, text=True, timeout=timeout_s, check=False
-        )
-    except subprocess.TimeoutExpired as error:
-        hint = "ask for fewer runs, a shorter period, or a longer timeout"
-        raise EdgeTicketError(f"bench of {what}: not finished after {timeout_s:g} s: {hint}") from error
-    if done.returncode < 0:
-        raise EdgeTicketError(
-            f"bench of {what}: ONNX Runtime crashed (signal {-done.returncode}): {_last_line(done.stderr)}"
-        )
-    if done.returncode:
-        raise EdgeTicketError(f"bench of {what}: ONNX Runtime cannot run it: {_last_line(done.stderr)}")
-    answer: dict[str, Any] = json.loads(_last_line(done.stdout))
-    return answer
-
-
-def _last_line(text: str) -> str:
-    return next((line for line in reversed(text.splitlines()) if line.strip()), "(no message)")
-
-
-def check_onnx(artifact: Artifact) -> None:
-    """Raise UnsupportedError unless the file is one graph, complete in itself, of a size that is reasonable here."""
-    import onnx
-    from google.protobuf.message import DecodeError
-
-    name = artifact.path.name
-    if (size := artifact.path.stat().st_size) > MAX_FILE_BYTES:
-        raise UnsupportedError(f"{name}: {size} bytes, more than the {MAX_FILE_BYTES} that are measured here")
-    try:
-        model = onnx.load_from_string(artifact.contents[0][1])
-    except DecodeError as error:
-        raise UnsupportedError(f"{name}: not an ONNX file, or cut short") from error
-    if model.functions:
-        raise UnsupportedError(
-            f"{name}: holds local functions: inline them first (onnx.inliner.inline_local_functions)"
-        )
-    if any(tensor.external_data or tensor.data_location == tensor.EXTERNAL for tensor in _tensors(model.graph)):
-        raise UnsupportedError(f"{name}: its weights are in another file: save it as one file")
-    stored = {tensor.name for tensor in model.graph.initializer}
-    inputs = [tensor for tensor in model.graph.input if tensor.name not in stored]
-    if not inputs or not model.graph.node:
-        raise UnsupportedError(f"{name}: the graph has no input or no operation")
-    for tensor in inputs:
-        _check_input(name, tensor)
-
-
-def _check_input(name: str, tensor: Any) -> None:
-    dims = tensor.type.tensor_type.shape.dim
-    sizes = [dim.dim_value if dim.HasField("dim_value") else 0 for dim in dims]
-    if any(size < 1 for size in sizes[1:]):
-        raise UnsupportedError(f"{name}: input {tensor.name}: only the batch size may be open, the shape is {sizes}")
-    if prod(sizes[1:]) * max(1, *sizes[:1], 1) > MAX_INPUT_ELEMENTS:
-        raise UnsupportedError(f"{name}: input {tensor.name}: {sizes} has more than {MAX_INPUT_ELEMENTS} elements")
-
-
-def _tensors(graph: Any) -> Iterator[Any]:
-    """Every stored tensor of an ONNX graph and of the graphs inside its nodes."""
-    yield from graph.initializer
-    for sparse in graph.sparse_initializer:
-        yield from (sparse.values, sparse.indices)
-    for attribute in (attribute for node in graph.node for attribute in node.attribute):
-        yield from (attribute.t, *attribute.tensors)
-        for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
-            yield from (sparse.values, sparse.indices)
-        for inner in (attribute.g, *attribute.graphs):
-            yield from _tensors(inner)
 
 
 def describe_machine() -> dict[str, Any]:

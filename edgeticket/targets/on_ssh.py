@@ -19,6 +19,7 @@ import numpy as np
 from edgeticket.budget import Artifact, Cost, Report
 from edgeticket.errors import EdgeTicketError, UnsupportedError, UsageError
 from edgeticket.targets import _build
+from edgeticket.targets._confined import Limits, check
 
 FORMATS = ("onnx", "c")
 ADDRESS = "ssh://[user@]host[:port][/path/of/python3]"
@@ -90,17 +91,21 @@ class Remote:
                 LOG.warning("ssh://%s: %s is left there: %s", self.host, match[0], error)
 
 
-def measure(artifacts: Sequence[Artifact], *, address: str, timeout_s: float, **asked: Any) -> list[Report]:
+def measure(
+    artifacts: Sequence[Artifact], *, address: str, timeout_s: float, memory_mb: int, **asked: Any
+) -> list[Report]:
     """All of them in turns over there, as on_cpu and on_host_c do it here.
 
-    Raises UsageError for an address that is none, UnsupportedError for a mixture of ONNX and C or a folder that is no export,
-    EquivalenceError for a failed self-test, EdgeTicketError when ssh or what is run there fails or takes over `timeout_s`.
+    ONNX files are looked at here first, as on_cpu does; over there nothing limits their memory. Raises UsageError for an address
+    that is none, UnsupportedError for a mixture of ONNX and C, a folder that is no export or a file that is refused, EquivalenceError for a failed self-test, EdgeTicketError when ssh or what is run there fails or takes over `timeout_s`.
     """
     remote = Remote.parse(address, timeout_s)
     formats = {artifact.format for artifact in artifacts}
     if len(formats) > 1:
         raise UnsupportedError("ssh: ONNX and C do not run in one process: measure them in two runs")
     work = _measure_c if formats == {"c"} else _measure_onnx
+    if work is _measure_onnx:
+        check([artifact.path for artifact in artifacts], Limits(memory_mb, timeout_s), sized=True)
     with remote.folder() as place:
         environment = _facts(remote.run(FACTS))
         return work(remote, place, artifacts, environment, asked)
