@@ -215,7 +215,8 @@ def test_reports_by_http(web: tuple[Store, str]) -> None:
     assert call(f"{url}/reports", sent) == (200, expected)
     assert call(f"{url}/reports", sent) == (200, expected | {"counted": 0, "replayed": 2})
     assert call(f"{url}/reports", b"") == (200, {"counted": 0, "other": 0, "replayed": 0, "refused": {}})
-    assert call(f"{url}/devices/press%2F3") == (200, {"device": "press/3", "run": digest(1), "aside": digest(0)})
+    told = {"device": "press/3", "run": digest(1), "aside": digest(0), "model": digest(1)}
+    assert call(f"{url}/devices/press%2F3") == (200, told)
     code, found = call(f"{url}/status")
     assert (code, found["gates"]["disagreement"]["units"]) == (200, 2)
 

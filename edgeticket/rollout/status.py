@@ -60,7 +60,7 @@ def assignments(where: Store) -> list[dict[str, Any]]:
     """What each device should run, by name."""
     with where.reading() as connection:
         current = rows.latest(connection)
-        return [{"device": name} | vars(current.assignment(name)) for name in rows.names(connection)]
+        return [_told(current, name) for name in rows.names(connection)]
 
 
 def assignment(where: Store, device: str) -> dict[str, Any]:
@@ -69,7 +69,13 @@ def assignment(where: Store, device: str) -> dict[str, Any]:
         known = sa.select(store.devices.c.name).where(store.devices.c.name == device)
         if connection.execute(known).first() is None:
             raise UsageError(f"{device!r} is no device of this fleet: add it by `edgeticket rollout devices`")
-        return {"device": device} | vars(rows.latest(connection).assignment(device))
+        return _told(rows.latest(connection), device)
+
+
+def _told(current: rows.Current, device: str) -> dict[str, Any]:
+    """`model`: the one that its reports are about."""
+    found = current.assignment(device)
+    return {"device": device, **vars(found), "model": current.model if found.aside else found.run}
 
 
 def log(where: Store, after: int = 0) -> list[dict[str, Any]]:
