@@ -19,7 +19,7 @@ typedef struct {
     PyObject_HEAD
     PyObject *array, *statuses; /* numpy.ndarray; a tuple */
     Py_ssize_t shape[AXES], axes, channels, values, bytes; /* values of a channel, bytes of a value */
-    Py_ssize_t kinds, size, answers; /* statistics: of a channel, in all */
+    Py_ssize_t kinds, size, means; /* statistics: of a channel, in all */
     int kind; /* of values, as the buffer protocol writes it */
     int fresh, drifted; /* fresh: `last` may be followed */
     long long stuck, times;
@@ -125,9 +125,9 @@ static int familiar(const Watch *self)
     return inside ? OK : UNFAMILIAR;
 }
 
-static void count(Watch *self, Py_ssize_t answer)
+static void count(Watch *self, Py_ssize_t row)
 {
-    const double *low = self->low + answer * self->size, *high = self->high + answer * self->size;
+    const double *low = self->low + row * self->size, *high = self->high + row * self->size;
     for (Py_ssize_t i = 0; i < self->size; i++) {
         const double now = self->last[i], raised = now < self->lower[i] ? self->lower[i] : now;
         const double cut = raised > self->upper[i] ? self->upper[i] : raised;
@@ -195,13 +195,11 @@ static PyObject *check(PyObject *own, PyObject *frame)
 static PyObject *follow(PyObject *own, PyObject *number)
 {
     Watch *self = (Watch *)own;
-    Py_ssize_t answer = PyNumber_AsSsize_t(number, NULL); /* cut off where it is too large for any answer */
+    const Py_ssize_t answer = PyNumber_AsSsize_t(number, NULL); /* cut off where it is too large for any answer */
     if (answer == -1 && PyErr_Occurred())
         return NULL;
-    if (self->answers == 1)
-        answer = 0;
-    if (self->fresh && 0 <= answer && answer < self->answers)
-        count(self, answer);
+    if (self->fresh)
+        count(self, 0 <= answer && answer < self->means ? answer : self->means - 1);
     self->fresh = 0;
     return PyBool_FromLong(self->drifted);
 }
@@ -240,18 +238,18 @@ static int set_shape(Watch *self, PyObject *tuple)
 static int set_rules(Watch *self, const Py_buffer *numbers)
 {
     const size_t size = (size_t)self->size, channels = (size_t)self->channels, common = 3 * size + 3 * channels;
-    const size_t rules = (size_t)numbers->len / sizeof(double), answers = rules > common ? (rules - common) / (2 * size) : 0;
-    if (answers < 1 || (size_t)numbers->len != (common + 2 * answers * size) * sizeof(double)) {
+    const size_t rules = (size_t)numbers->len / sizeof(double), means = rules > common ? (rules - common) / (2 * size) : 0;
+    if (means < 1 || (size_t)numbers->len != (common + 2 * means * size) * sizeof(double)) {
         PyErr_Format(PyExc_ValueError, "%zd bytes of rules are none", numbers->len);
         return -1;
     }
-    self->answers = (Py_ssize_t)answers;
+    self->means = (Py_ssize_t)means;
     if (!(self->lower = PyMem_Calloc(rules + 4 * size, sizeof(double))))
         return PyErr_NoMemory(), -1;
     memcpy(self->lower, numbers->buf, (size_t)numbers->len);
     double **const own[] = {&self->upper, &self->limit, &self->least, &self->most, &self->flat, &self->low,
                             &self->high,  &self->up,    &self->down,  &self->last, &self->found};
-    const size_t edges = answers * size, sizes[] = {size, size, size, channels, channels, channels, edges, edges, size, size, size};
+    const size_t edges = means * size, sizes[] = {size, size, size, channels, channels, channels, edges, edges, size, size, size};
     double *at = self->lower;
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
         *own[i] = at += sizes[i];

@@ -192,7 +192,7 @@ def _documents(bundle: Bundle) -> Iterator[str]:
         from edgeticket.guard import Guard
 
         rules, sensor = Guard.from_json(guard).rules, bundle.manifest["input"]
-        fits = len(rules.limits.low) in (1, len(bundle.manifest["labels"]))
+        fits = len(rules.limits.low) in (1, 1 + len(bundle.manifest["labels"]))
         if (list(rules.shape), rules.dtype) != (sensor["shape"], sensor["dtype"]) or not fits:
             raise BundleError("guard", "its guard is for another sensor")
         yield "the guard"

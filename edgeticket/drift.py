@@ -31,10 +31,11 @@ _BLOCK = 1 << 20  # values that are worked on together
 
 @dataclass(frozen=True)
 class Limits:
-    """float64, whole numbers for an integer sensor: `low` and `high` [answers, statistics], the others [statistics].
+    """float64, whole numbers for an integer sensor: `low` and `high` [means, statistics], the others [statistics].
 
-    One frame: `lower` <= statistic <= `upper`. A run: CUSUMs of what it is above `high` and below `low` of its answer stay at most at
-    `limit`. `confidence`: that one frame in 1 / rate, at most, is beyond its limits; of the same frames as those that were held out.
+    One frame: `lower` <= statistic <= `upper`. A run: CUSUMs of what it is above `high` and below `low` of its answer, or else of the
+    last row, stay at most at `limit`. `confidence`: that one frame in 1 / rate, at most, is beyond its limits; of the same frames as
+    those that were held out.
     """
 
     lower: np.ndarray
@@ -87,9 +88,9 @@ class Seen:
 
 
 def limits(
-    train: Seen, held_out: Seen, answers: int, *, rate: float, confidence: float, windows: int, whole: bool
+    train: Seen, held_out: Seen, means: int, *, rate: float, confidence: float, windows: int, whole: bool
 ) -> Limits:
-    """Limits from training frames, at false-alarm rates that held-out frames set; `answers`: how many the network has.
+    """Limits from training frames, at false-alarm rates that held-out frames set; `means`: one for each answer, and that of all.
 
     `rate`: of one frame, with `confidence`; and of a run of `windows` frames, by drawing such runs from the held-out frames, and from those
     with one answer alone where they are LEAST_FRAMES. `whole`: limits are whole numbers. Raises InsufficientDataError where the
@@ -103,11 +104,11 @@ def limits(
     if whole:
         lower, upper = np.floor(lower), np.ceil(upper)
     cut = np.clip(train.found, lower, upper)
-    means = _means(cut, train.answers, answers)
-    deviation = np.maximum(np.sqrt(np.mean((cut - means[train.answers]) ** 2, 0)), floor)
-    low, high = means - SLACK * deviation, means + SLACK * deviation
-    within = (np.clip(held_out.found, lower, upper) - means[held_out.answers]) / deviation
-    alone = [within[held_out.answers == answer] for answer in range(answers if answers > 1 else 0)]
+    middle = _means(cut, train.answers, means)
+    deviation = np.maximum(np.sqrt(np.mean((cut - middle[train.answers]) ** 2, 0)), floor)
+    low, high = middle - SLACK * deviation, middle + SLACK * deviation
+    within = (np.clip(held_out.found, lower, upper) - middle[held_out.answers]) / deviation
+    alone = [within[held_out.answers == answer] for answer in range(means - 1)]
     runs = [within, *(own for own in alone if len(own) >= LEAST_FRAMES)]
     last = -1 - _beyond(RUNS, rate, confidence)[0]
     limit = max(np.sort(_highest(own, windows))[last] for own in runs) * deviation

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 FORMAT = "edgeticket-guard 2"
 LIMITS = ("lower", "upper", "low", "high", "limit")
 MARGIN = 0.1  # of what lies between the smallest and the largest training value, on both sides
-MOST = 1 << 16  # statistics of a frame, times answers
+MOST = 1 << 16  # statistics of a frame, times means
 _WHOLE = 1 << 53  # integers below are exact in float64
 
 
@@ -52,9 +52,9 @@ class Guard:
         """From the parts `train` (what frames are like) and `select` (how far clean ones stray; normal ones, if some are not).
 
         `answers`: the network's classes, int [n], of raw frames [n, *shape]; a frame then counts towards a drift with those of its
-        class, and None: with all. `rate`: of false alarms of one frame, at most, with `confidence`; and of runs of so many `windows`.
-        Raises UsageError for numbers that mean nothing, UnsupportedError for frames that are too large, InsufficientDataError with the
-        number of select frames that it takes.
+        class. None, or a class that no frame had: with all. `rate`: of false alarms of one frame, at most, with `confidence`; and of
+        runs of so many `windows`. Raises UsageError for numbers that mean nothing, UnsupportedError for frames that are too large,
+        InsufficientDataError with the number of select frames that it takes.
         """
         _require(rate, confidence, windows, stuck, margin)
         train, (select, labels) = data.train[0], data.select
@@ -62,13 +62,13 @@ class Guard:
         answer = answers or (lambda frames: np.zeros(len(frames), int))
         seen, held_out = (Seen(of_all(x), answer(x)) for x in (train, select))
         kind, given = train.dtype, np.concatenate([seen.answers, held_out.answers])
-        count = max(len(data.classes), 1 + int(given.max())) if answers else 1
-        if count * seen.found.shape[1] > MOST:
+        means = 1 + max(len(data.classes), 1 + int(given.max())) if answers else 1
+        if means * seen.found.shape[1] > MOST:
             raise UnsupportedError(
-                f"{len(train[0])} channels and {count} classes: a guard takes {MOST} statistics of all classes at most; give fewer"
+                f"{len(train[0])} channels and {means} means: a guard takes {MOST} statistics of all means at most; give fewer"
             )
         rates = {"rate": rate, "confidence": confidence}
-        found = limits(seen, held_out, count, windows=windows, whole=kind != np.float32, **rates)
+        found = limits(seen, held_out, means, windows=windows, whole=kind != np.float32, **rates)
         smallest, largest = ends(seen.found, train.shape[1:])
         least, most = _range(smallest.min(0), largest.max(0), kind, margin)
         flat = (smallest == largest).any(0)
@@ -81,14 +81,15 @@ class Guard:
     def follow(self, answer: int = 0) -> bool:
         """Whether frames have drifted, the last that was checked among them; it counts once, and not if it had a fault.
 
-        `answer`: the network's class of it; nothing where `answers` was not given to `fit`. A class that is none does not count.
+        `answer`: the network's class of it; nothing where `answers` was not given to `fit`. Calls for one frame follow its `check`:
+        threads that share a guard need a lock around both.
         """
         return self._watch.follow(answer)
 
     def judge(self, frame: np.ndarray, answer: int = 0) -> Status:
         """`check` and `follow` together, where the answer is known already."""
-        status = self.check(frame)
-        return Status.DRIFT if not status.fault and self.follow(answer) else status
+        status = self._watch.check(frame)
+        return Status.DRIFT if not status.fault and self._watch.follow(answer) else status
 
     def reset(self) -> None:
         """Forget the frames before, and a drift that was seen: after the sensor was looked after."""
@@ -110,7 +111,7 @@ class Guard:
             "windows": rules.windows,
             "held_out": rules.held_out,
             "confidence": own.confidence,
-            "answers": len(own.low),
+            "means": len(own.low),
             **{name: list(map(number, getattr(own, name).reshape(-1))) for name in LIMITS},
         }
 
@@ -162,11 +163,11 @@ def _rules(value: dict[str, Any]) -> Rules:
     size = channels * (len(STATISTICS) if values > 1 else 1)
     if size > MOST or values > MOST_VALUES:
         raise ValueError("size")
-    answers = int(value["answers"])
-    if not 1 <= answers <= MOST // size:
-        raise ValueError("answers")
+    means = int(value["means"])
+    if not 1 <= means <= MOST // size:
+        raise ValueError("means")
     lower, upper, limit = (_numbers(value[name], size, dtype) for name in ("lower", "upper", "limit"))
-    low, high = (_numbers(value[name], answers * size, dtype).reshape(answers, size) for name in ("low", "high"))
+    low, high = (_numbers(value[name], means * size, dtype).reshape(means, size) for name in ("low", "high"))
     least, most = (_numbers(value[name], channels, dtype) for name in ("least", "most"))
     flat = np.array([flag is True for flag in value["flat"]], bool)
     shares = [float(value[name]) for name in ("rate", "confidence")]

@@ -44,7 +44,7 @@ def alone(path: Path) -> Iterator[None]:
 
 def _hold(mark: Path, path: Path) -> int:
     while True:
-        descriptor = os.open(mark, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        descriptor, own = _open(mark)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -59,10 +59,20 @@ def _hold(mark: Path, path: Path) -> int:
             )
             return descriptor
         if _names(mark, descriptor):
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, _self().encode()[:LONGEST], 0)
-            return descriptor
+            if own:
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, _self().encode()[:LONGEST], 0)
+                return descriptor
+            mark.unlink()
         os.close(descriptor)  # its holder has removed it since: take the one that stands there now, or a new one
+
+
+def _open(mark: Path) -> tuple[int, bool]:
+    """Its descriptor, and whether it can be written: another user's cannot, and can be locked all the same."""
+    try:
+        return os.open(mark, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), True
+    except PermissionError:
+        return os.open(mark, os.O_RDONLY | os.O_NOFOLLOW), False
 
 
 def _names(mark: Path, descriptor: int) -> bool:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeticket.errors import EdgeTicketError, UsageError
-from edgeticket.files import write_atomic
+from edgeticket.files import remove_aside, write_atomic
 
 FORMAT = "edgeticket-outbox 1"
 MOST = 1440  # reports that are kept: a day of one a minute
@@ -31,6 +31,7 @@ class Outbox:
 
     def __init__(self, path: Path, device: str) -> None:
         self._path, self._device = path, device
+        remove_aside(path)
         self._next, self._lines = _read(path, device)
         self._saved = True
 

@@ -46,8 +46,7 @@ class Predictor:
 
     `keys`: public keys, 32 bytes or PEM, of which one must have signed the bundle; without keys only damage is noticed.
     `target_class`: the class of devices that the bundle must be meant for. `threads`: of one inference. `guard`: the bundle's, another that
-    you put there, or None; `guard.compiled` tells whether it takes a microsecond or thirty. Raises BundleError with its code: what is altered, not meant for
-    here, or does not compute here what it says.
+    you put there, or None. Raises BundleError with its code: what is altered, not meant for here, or does not compute here what it says.
     """
 
     def __init__(
@@ -75,12 +74,13 @@ class Predictor:
     def predict(self, frame: np.ndarray) -> Prediction:
         """For the next frame, raw as the sensor gives it: an array of the manifest's shape and type, without a batch axis."""
         with self._lock:
-            status = self.guard.check(frame) if self.guard else self._plain(frame)
+            guard = self.guard
+            status = guard.check(frame) if guard else self._plain(frame)
             if status.fault:
                 return Prediction(None, None, status)
             outputs = self._run(frame)
             answer, score = self._answer(frame, outputs)
-            if self.guard and self.guard.follow(answer):
+            if guard and guard.follow(answer):
                 status = Status.DRIFT
         return Prediction(self._labels[answer], score, status, outputs)
 
@@ -90,8 +90,8 @@ class Predictor:
 
     def reset(self) -> None:
         """Forget the frames before and a drift that was told: after the sensor was looked after."""
-        if self.guard:
-            self.guard.reset()
+        if guard := self.guard:
+            guard.reset()
 
     def _run(self, frame: np.ndarray) -> np.ndarray:
         outputs: np.ndarray = self._session.run(self._outputs, {self._input: frame[None]})[0][0]

@@ -226,7 +226,7 @@ def _onnx_links(path: Path, judge: _Judge) -> tuple[list[Link], np.ndarray | Non
     if path.suffix != ".onnx":
         raise UsageError(f"{path}: not an ONNX file: give files or folders that `edgeticket export` wrote")
     try:
-        made, operations = _confined.outputs(path, judge.raw, outputs[0].size)
+        ((made, operations),) = _confined.outputs([path], judge.raw, outputs[0].size)
         if made.shape != outputs.shape or made.dtype != np.float32:
             told = f"outputs are {made.dtype} {made.shape[1:]}, the ticket's are float32 {outputs.shape[1:]}"
             raise EquivalenceError(told)

@@ -23,7 +23,10 @@ FOREVER = 2**63 - 1
 
 
 class Status(StrEnum):
-    """In the order in which they are looked for: a frame has the first that holds, or is ok."""
+    """In the order in which they are looked for: a frame has the first that holds, or is ok. `fault`: nothing was measured, and
+    there is no label; an attribute, for a property takes longer than C does for a small frame."""
+
+    fault: bool
 
     DTYPE = "dtype"
     SHAPE = "shape"
@@ -35,10 +38,8 @@ class Status(StrEnum):
     UNFAMILIAR = "unfamiliar"
     OK = "ok"
 
-    @property
-    def fault(self) -> bool:
-        """Nothing was measured: there is no label."""
-        return self not in (Status.OK, Status.DRIFT, Status.UNFAMILIAR)
+    def __init__(self, word: str) -> None:
+        self.fault = word not in ("drift", "unfamiliar", "ok")
 
 
 @dataclass(frozen=True)
@@ -83,12 +84,12 @@ class Watch:
     def follow(self, answer: int) -> bool:
         """Count the frame that was checked last, if it had no fault, with those of the same answer; whether frames have drifted."""
         own = self.rules.limits
-        group = answer if len(own.low) > 1 else 0
+        row = int(answer) if 0 <= answer < len(own.low) else -1
         with self._lock:
-            if self._fresh and 0 <= group < len(own.low):
+            if self._fresh:
                 cut = np.minimum(np.maximum(self._found, own.lower), own.upper)
-                self._up = np.maximum(self._up + (cut - own.high[group]), 0)
-                self._down = np.maximum(self._down + (own.low[group] - cut), 0)
+                self._up = np.maximum(self._up + (cut - own.high[row]), 0)
+                self._down = np.maximum(self._down + (own.low[row] - cut), 0)
                 self._drifted = self._drifted or bool((np.maximum(self._up, self._down) > own.limit).any())
             self._fresh = False
             return self._drifted

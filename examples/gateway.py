@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         options.key = [key.read_bytes() for key in options.key]
         options.state.mkdir(parents=True, exist_ok=True)
-        with alone(options.state):
+        with alone(options.state / "gateway"):  # its lock in there too: nothing else need be writable
             run([Sensor(name, source, options) for name, source in options.sensors], options, stopped)
     except (EdgeTicketError, OSError) as error:
         print(f"gateway: {error}", file=sys.stderr)

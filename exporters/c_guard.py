@@ -75,7 +75,7 @@ def require(guard: Guard, model: Model) -> None:
 def files(guard: Guard, name: str) -> dict[str, str]:
     """File name -> C of NAME_guard and its header."""
     rules = guard.rules
-    size, values, answers = len(rules.limits.limit), prod(rules.shape[1:]), len(rules.limits.low)
+    size, values, means = len(rules.limits.limit), prod(rules.shape[1:]), len(rules.limits.low)
     codes = "\n".join(f"    {name}_GUARD_{status.name}," for status in STATUSES)
     header = _HEADER.format(
         name=name,
@@ -83,14 +83,14 @@ def files(guard: Guard, name: str) -> dict[str, str]:
         size=size,
         value=_type(rules),
         values=f"{prod(rules.shape)} /* {_x(rules.shape)} */",
-        answer=f"with the class that it gave, 0 to {answers - 1}" if answers > 1 else "with any answer",
+        answer=f"with the class that it gave, 0 to {means - 2}" if means > 1 else "with any answer",
     )
     facts = {
         "ET_VALUE": _type(rules),
         "ET_CHANNELS": str(rules.shape[0]),
         "ET_VALUES": f"{values}u",
         "ET_STATISTICS": str(size),
-        "ET_ANSWERS": str(answers),
+        "ET_MEANS": str(means),
         "ET_STUCK": f"{rules.stuck}u" if rules.stuck else "UINT32_MAX",
         **_sums(rules, values),
     }

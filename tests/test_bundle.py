@@ -532,8 +532,11 @@ def test_a_guard_goes_along_where_the_data_are_enough(place: Place, tmp_path: Pa
     assert Guard.from_json(json.loads(done.checked.bundle.one("guard") or b"")).rules.shape == (1, 8, 8)
     told = json.loads(done.checked.bundle.one("guard") or b"")
     other = bundle_file.canonical({**told, "shape": [1, 4, 16]})
+    rows = {key: told[key][: -len(told["lower"])] for key in ("low", "high")}
+    fewer = bundle_file.canonical({**told, **rows, "means": told["means"] - 1})
     assert Guard.from_json(json.loads(other))
-    for bad in (b"{}", b"{} ", b'{"format":1}', other):
+    assert Guard.from_json(json.loads(fewer))
+    for bad in (b"{}", b"{} ", b'{"format":1}', other, fewer):
         assert checked(forge(done.content, changed={"guard.json": bad}), PUB) == "guard"
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny_c
+from cases import Case, chain
 from click.testing import CliRunner
 from test_guard import at_work, made
 from test_watch import answers
@@ -15,9 +16,11 @@ from test_watch import answers
 from edgeticket.cli import main
 from edgeticket.compact import compact
 from edgeticket.data import load
+from edgeticket.drift import Limits
 from edgeticket.errors import EquivalenceError, InsufficientDataError, UnsupportedError, UsageError
 from edgeticket.export import export
-from edgeticket.guard import Guard
+from edgeticket.guard import Guard, Rules
+from edgeticket.ops import Flatten, Linear
 from edgeticket.ticket import read_ticket
 from exporters import c_guard, to_onnx
 from exporters.graph import to_bytes
@@ -130,7 +133,7 @@ def test_the_command_writes_both(tmp_path: Path) -> None:
     assert json.loads(done.stdout)["format"] == "c"
     network = to_onnx.answers(to_bytes(to_onnx.build(compact(read_ticket(TICKET)))))
     guard, frames = Guard.fit(load("digits"), network), load("digits").certify[0][:50]
-    assert len(guard.rules.limits.low) == 10
+    assert len(guard.rules.limits.low) == 11
     assert by_c(guard, tmp_path / "eye", frames) == said(guard, frames)
     assert (
         CliRunner().invoke(main, ["export", str(TICKET), "--guard", "digits", "-o", str(tmp_path / "x.onnx")]).exit_code
@@ -139,6 +142,42 @@ def test_the_command_writes_both(tmp_path: Path) -> None:
     few = replace(load("digits"), select=(frames, np.zeros(50, int)))
     with pytest.raises(InsufficientDataError):
         Guard.fit(few)
+
+
+@pytest.mark.parametrize("task", ["anomaly", "classification"])
+def test_the_command_reads_data_for_the_networks_task_and_counts_its_answers(task: str, tmp_path: Path) -> None:
+    tiny_c.need("cc")
+    case = Case(chain((1, 8, 8), Flatten(), Linear(64)), learned=False)
+    ticket = replace(case.ticket(), task=task)
+    ticket.write(tmp_path / "a.ticket")
+    x, y = case.raw(2000), (np.arange(2000) % 40 == 0).astype(int)  # two classes, of which the network has more
+    answers = to_onnx.answers(to_bytes(to_onnx.build(compact(ticket))))(x)
+    np.savez(tmp_path / "a.npz", x_train=x, y_train=y, x_test=x[:400], y_test=y[:400])
+    words = ["export", tmp_path / "a.ticket", "--to", "c", "--guard", tmp_path / "a.npz", "-o", tmp_path / "eye"]
+    done = CliRunner().invoke(main, list(map(str, words)))
+    assert done.exit_code == 0, done.output
+    means = 2 + answers.max() if task == "classification" else 1
+    assert f"#define ET_MEANS {means}\n" in (tmp_path / "eye" / "eye_guard.c").read_text()
+
+
+def test_a_frame_counts_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny_c.need("cc")
+    guard, once = Guard.fit(load("digits")), "NAME_guard_drift(&state, answer)"
+    bright = np.minimum(load("digits").certify[0][:60] * 1.5, 16).astype(np.uint8)
+    monkeypatch.setattr(c_guard, "_RUNNER", c_guard._RUNNER.replace(once, f"{once} | {once}"))
+    found = by_c(guard, written(guard, tmp_path), bright)
+    assert found == said(guard, bright)
+    assert found.index(4) > 2
+
+
+@pytest.mark.slow
+def test_a_drift_that_is_never_reset_overflows_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny_c.need("gcc")
+    far = np.array([2.0**53 - 1])
+    limits = Limits(far, far, -far[None], -far[None], 0 * far, 0.9)  # 2^54 a frame
+    guard = Guard(Rules((1,), "int16", far * 0, far * 0, far == 0, 0, 0.1, 1, 1, limits))
+    monkeypatch.setattr(c_guard, "FLAGS", (*c_guard.FLAGS, "-fsanitize=undefined", "-fno-sanitize-recover=all"))
+    assert by_c(guard, written(guard, tmp_path), np.zeros((1100, 1), np.int16)) == [4] * 1100
 
 
 MAIN = """#include "NAME_guard.h"

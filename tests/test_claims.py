@@ -231,8 +231,10 @@ def quick(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         return call
 
     monkeypatch.setattr(again, "reached", once(again.reached, lambda onnx, data: onnx))
-    by_file = once(again.reached_by_file, lambda path, data, elsewhere: (path.read_bytes(), elsewhere))
-    monkeypatch.setattr(again, "reached_by_file", by_file)
+    by_files = once(
+        again.reached_by_files, lambda paths, data, elsewhere: (*(path.read_bytes() for path in paths), elsewhere)
+    )
+    monkeypatch.setattr(again, "reached_by_files", by_files)
     monkeypatch.setattr(again, "size", once(again.size, lambda onnx, plan, data: onnx))
     monkeypatch.setattr(again, "verify", once(again.verify, lambda ticket, files, data: (ticket, tuple(files))))
     monkeypatch.setattr(again, "describe", once(again.describe, lambda ticket: ticket.digest))

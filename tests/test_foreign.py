@@ -15,11 +15,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from test_pool import runs, wait_until
 
-from edgeticket.claims.reached import reached_by_file
+from edgeticket.claims.reached import reached_by_files
 from edgeticket.data import load
 from edgeticket.errors import EdgeTicketError, UnsupportedError
 from edgeticket.export import unpack
-from edgeticket.targets import _confined, on_ssh
+from edgeticket.targets import _confined, on_ssh, onnx_check
 from edgeticket.targets._confined import Limits, ask, check, outputs
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits are those of Linux")
@@ -144,7 +144,7 @@ HOSTILE = {
     "4 TB of a constant": (
         lambda: of_a_constant(1 << 40),
         1,
-        "m.onnx: needs more than 4000 MB of memory: allow more (--mem",
+        "m.onnx: needs more than 4000 MB of memory: allow more (bench --mem",
     ),
     "16 GB of an input": (lambda: of_an_expansion(1 << 32), 1, "m.onnx: needs more than 4000 MB of memory"),
     "never ends": (endless, 1, "m.onnx: not finished after 6 s, and ended"),
@@ -209,7 +209,7 @@ def test_the_limit_of_memory_is_an_option(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "made", [nested(16), single("Gelu", "com.microsoft"), chain(1000)], ids=["deep", "contributed", "long"]
+    "made", [nested(16), single("FastGelu", "com.microsoft"), chain(1000)], ids=["deep", "contributed", "long"]
 )
 def test_bench_takes_what_is_only_unusual(made: onnx.ModelProto, tmp_path: Path) -> None:
     assert tool("bench", save(tmp_path / "m.onnx", made), "--runs", 1)[0] == 0
@@ -243,6 +243,13 @@ def test_what_onnx_runtime_quantised_is_taken(tmp_path: Path) -> None:
     assert tool("bench", path, "--runs", 1)[0] == 0
 
 
+def test_what_is_taken_is_in_onnx_runtime() -> None:
+    from onnxruntime.capi import onnxruntime_pybind11_state as runtime
+
+    known = {schema.name for schema in runtime.get_all_operator_schema() if schema.domain == "com.microsoft"}
+    assert known >= onnx_check.CONTRIBUTED
+
+
 SAMPLE = Path(__file__).parent.parent / "sample_models" / "digits.ticket"
 
 
@@ -270,23 +277,25 @@ def test_verify_refuses(made: onnx.ModelProto, says: str, tmp_path: Path) -> Non
 def test_other_limits_of_what_is_run(tmp_path: Path) -> None:
     raw = np.ones((100, 4), np.float32)
     with pytest.raises(EdgeTicketError, match="not finished after 5 s"):
-        outputs(save(tmp_path / "m.onnx", endless()), raw, 4, Limits(timeout_s=5))
-    made, found = outputs(save(tmp_path / "m.onnx", single("Neg")), raw, 4)
-    assert found == {"Neg": 1}
+        outputs([save(tmp_path / "m.onnx", endless())], raw, 4, Limits(timeout_s=5))
+    both = [save(tmp_path / f"{kind}.onnx", single(kind)) for kind in ("Neg", "Exp")]
+    (made, found), (other, also) = outputs(both, raw, 4)
+    assert (found, also) == ({"Neg": 1}, {"Exp": 1})
     np.testing.assert_array_equal(made, -raw)
+    np.testing.assert_allclose(other, np.exp(raw), rtol=1e-5)
     for wrong in (single("Transpose"), single("Flatten"), single("ReduceSum")):
         path = save(tmp_path / "m.onnx", wrong)
         size = 3 if wrong.graph.node[0].op_type == "Flatten" else 4
         with pytest.raises(
             UnsupportedError, match=rf"m\.onnx: gives \w+ \[.*\] for 64 examples, where {size} numbers each"
         ):
-            outputs(path, raw, size)
+            outputs([path], raw, size)
 
 
 def test_files_of_a_record_are_foreign(tmp_path: Path) -> None:
     path = save(tmp_path / "float-0.onnx", single("Relu", "my.ops"))
     with pytest.raises(UnsupportedError, match=r"float-0\.onnx: operation 'Relu' of domain 'my\.ops'"):
-        reached_by_file(path, load("digits"), False)
+        reached_by_files([path], load("digits"), False)
 
 
 def test_unpack_believes_no_name(tmp_path: Path) -> None:

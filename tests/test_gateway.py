@@ -203,6 +203,8 @@ def test_sigterm_saves_the_last_report_and_a_second_one_on_the_same_state_is_ref
         made, nowhere, tmp_path, "line-7", more=["--loop", "--report-s", "1e9", "--report-frames", "1000000"]
     ) as own:
         wait_until(lambda: len(own.rows()) > 20)
+        assert [path.name for path in tmp_path.glob("**/.*")] == [".gateway.lock"]
+        assert (own.state / ".gateway.lock").exists()
         with gateway(made, nowhere, tmp_path, "line-7") as second:
             assert second.process.wait(30) == 2
         assert "another run is at work" in own.err.read_text()

@@ -323,7 +323,7 @@ def test_frames_with_a_fault_do_not_count_towards_a_drift(digits: Data, guard: G
     assert guard.judge(frames(digits, 1)[0]) == Status.OK
 
 
-def of_class(answer: int, n: int, seed: int) -> np.ndarray:
+def of_class(answer: float, n: int, seed: int) -> np.ndarray:
     return (60 + 10 * answer + 8 * np.random.default_rng(seed).normal(size=(n, 1, 30))).round().astype(np.int16)
 
 
@@ -344,6 +344,10 @@ def of_two_classes(request: pytest.FixtureRequest) -> tuple[Guard, Guard]:
 @pytest.mark.parametrize("answer", [0, 1])
 def test_a_run_of_one_class_is_no_drift_and_a_shift_in_it_is(of_two_classes: tuple[Guard, Guard], answer: int) -> None:
     by_class, by_all = of_two_classes
+    edges = by_class.rules.limits
+    assert (
+        20 < edges.high[answer, 0] - edges.low[answer, 0] < 25
+    )  # half a deviation between frames of one class: 8 * 30**0.5 / 2
     run = of_class(answer, 200, 3 + answer)
     assert Status.DRIFT not in [by_class.judge(frame, answer) for frame in run]
     assert Status.DRIFT in [by_all.judge(frame, answer) for frame in run]
@@ -351,13 +355,12 @@ def test_a_run_of_one_class_is_no_drift_and_a_shift_in_it_is(of_two_classes: tup
     assert Status.DRIFT in [by_class.judge(frame + np.int16(2), answer) for frame in run]
 
 
-def test_a_frame_counts_once_and_with_a_class_that_there_is(of_two_classes: tuple[Guard, Guard]) -> None:
+def test_a_frame_counts_once_and_with_its_class(of_two_classes: tuple[Guard, Guard]) -> None:
     guard, _ = of_two_classes
     assert not guard.follow(0)
     frame, other = of_class(1, 2, 5)  # with class 0 a drift within a few
-    for answer in (-1, 2, 1 << 70):
-        assert Status.DRIFT not in [guard.judge(x, answer) for x in (frame, other) * 100]
     assert not guard.check(frame).fault
+    assert not guard.follow(1)
     assert [guard.follow(0) for _ in range(100)] == [False] * 100
     for _ in range(200):
         assert guard.check(frame * 0).fault
@@ -366,6 +369,15 @@ def test_a_frame_counts_once_and_with_a_class_that_there_is(of_two_classes: tupl
     assert guard.follow(1)
     guard.reset()
     assert not guard.follow(0)
+
+
+@pytest.mark.parametrize("answer", [-(1 << 70), -1, 2, 3, 1 << 70])
+def test_a_class_that_none_had_counts_with_all(of_two_classes: tuple[Guard, Guard], answer: int) -> None:
+    guard, _ = of_two_classes
+    assert Status.DRIFT not in [guard.judge(frame, answer) for frame in of_class(0.5, 200, 6)]
+    for own in (0, 1):
+        guard.reset()
+        assert Status.DRIFT in [guard.judge(frame, answer) for frame in of_class(own, 200, 5)]
 
 
 def test_a_class_with_few_frames_held_out_sets_no_limit() -> None:
@@ -377,7 +389,7 @@ def test_a_class_with_few_frames_held_out_sets_no_limit() -> None:
     of_all = drift.limits(train, train, 1, **kept)
     for few in (rare, np.arange(500) >= 500 - drift.LEAST_FRAMES):
         held_out = drift.Seen(x, few.astype(int))  # of answer 1, which train does not know: about the mean of all
-        found = drift.limits(train, held_out, 2, **kept)
+        found = drift.limits(train, held_out, 3, **kept)
         assert np.allclose(found.low, of_all.low)
         assert np.allclose(found.limit, of_all.limit) == (few is rare)
 
@@ -437,7 +449,7 @@ WRONG = {
     "windows": True,
     "held_out": "359",
     "confidence": float("nan"),
-    "answers": 2,
+    "means": 2,
     "lower": [0] * 5,
     "upper": [-(10**9)] * 6,
     "low": [1 << 60] * 6,

@@ -99,6 +99,32 @@ def test_whoever_waited_while_the_file_was_removed_holds_a_new_one(
             pass
 
 
+def test_another_users_file_is_obeyed_while_it_is_held_and_replaced_afterwards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mark, opened = tmp_path / ".a.lock", os.open
+    mark.write_text("process 7 on press")
+
+    def not_to_be_written(path: Path, flags: int, mode: int = 0o777) -> int:
+        if flags & os.O_RDWR and mark.exists() and "press" in mark.read_text():
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return opened(path, flags, mode)
+
+    monkeypatch.setattr(os, "open", not_to_be_written)
+    with mark.open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with (
+            pytest.raises(UsageError, match=r"another run is at work on it \(process 7 on press\)"),
+            alone(tmp_path / "a"),
+        ):
+            pass
+    with alone(tmp_path / "a"):
+        assert f"process {os.getpid()} on" in mark.read_text()
+        with pytest.raises(UsageError, match=HELD.format(os.getpid())), alone(tmp_path / "a"):
+            pass
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("code", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
 def test_without_locks_it_is_said_and_the_work_is_done(
     code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

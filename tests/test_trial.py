@@ -294,7 +294,10 @@ def test_numbers_go_on_after_a_restart_and_lines_stay_as_they_were(file: Path) -
     lines = [first.add(DIGEST, {"inferences": n}) for n in range(3)]
     assert first.waiting() == lines
     first.acknowledge(lines[:2])
+    half_written = file.with_name(f".{file.name}.abcd_123.aside")
+    half_written.touch()
     again = Outbox(file, "line-7")
+    assert not half_written.exists()
     assert again.waiting() == lines[2:]
     lines.append(again.add(DIGEST, {"inferences": 3}))
     again.acknowledge(lines)

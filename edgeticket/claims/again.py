@@ -11,7 +11,7 @@ from typing import Any
 from edgeticket import tasks
 from edgeticket.budget import Budget, How, Term, Verdict
 from edgeticket.claims import delivered
-from edgeticket.claims.reached import reached, reached_by_file
+from edgeticket.claims.reached import Reached, reached, reached_by_files
 from edgeticket.claims.sizes import size
 from edgeticket.compact import compact
 from edgeticket.data import Data, summary
@@ -181,8 +181,8 @@ class Again:
         made = {key: told[key] for key in ("kind", "name", "seed")} | {"asked": None}  # as check_rivals found them
         if "failed" in told:
             return made
-        path = f"rivals/{told['name']}-{told['seed']}.onnx"
-        own = reached_by_file(self.file(path), self.data, self.elsewhere)
+        path = _rival_path(told)
+        own = self.rivals_reached[path]
         about = size(self.file(path).read_bytes(), self.plan, self.data)
         if told["name"] == "control":
             del about["bytes"]  # of masks, which a float file does not hold
@@ -192,6 +192,13 @@ class Again:
             deviation = self.task.deviation(own.select, self.task.headline(own.select))
             made["deviation"] = own.near(deviation, len(own.select.labels))
         return made | {"onnx": path} | about | own.figures()
+
+    @cached_property
+    def rivals_reached(self) -> dict[str, Reached]:
+        """Of all of them at once: a process that runs ONNX Runtime takes a while to start."""
+        paths = [_rival_path(row) for row in self.told["rivals"] if "failed" not in row]
+        made = reached_by_files([self.file(path) for path in paths], self.data, self.elsewhere)
+        return dict(zip(paths, made, strict=True))
 
     @cached_property
     def elsewhere(self) -> bool:
@@ -237,6 +244,10 @@ class Again:
                 f"{found} is not there: the record can only be checked in the whole folder of its run"
             )
         return found
+
+
+def _rival_path(told: Row) -> str:
+    return f"rivals/{told['name']}-{told['seed']}.onnx"
 
 
 def _onnx(ticket: Ticket) -> bytes:

@@ -65,11 +65,14 @@ def reached(onnx: bytes, data: Data) -> Reached:
     return _judged([to_onnx.run_bytes(onnx, part[0]) for part in (data.select, data.certify)], data, False, False)
 
 
-def reached_by_file(path: Path, data: Data, elsewhere: bool) -> Reached:
-    """The same of a file that came from anywhere. `elsewhere`: on another CPU than the one that it is compared with."""
+def reached_by_files(paths: Sequence[Path], data: Data, elsewhere: bool) -> list[Reached]:
+    """The same of files that came from anywhere. `elsewhere`: on another CPU than the one that they are compared with."""
     (select, _), (certify, _) = data.select, data.certify
-    made, operations = _confined.outputs(path, np.concatenate([select, certify]), tasks.of(data).outputs(data))
-    return _judged(np.split(made, [len(select)]), data, "QuantizeLinear" in operations, elsewhere)
+    made = _confined.outputs(paths, np.concatenate([select, certify]), tasks.of(data).outputs(data))
+    return [
+        _judged(np.split(own, [len(select)]), data, "QuantizeLinear" in operations, elsewhere)
+        for own, operations in made
+    ]
 
 
 def _judged(outputs: Sequence[np.ndarray], data: Data, int8: bool, elsewhere: bool) -> Reached:

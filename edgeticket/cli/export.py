@@ -56,7 +56,7 @@ def command(
         raise UsageError(f"{network}: int8 needs the ranges of its activations: give data as it reads them, -d")
     opened = _opened(network, **about)
     if "guard" in given:
-        given["guard"] = _guard(given["guard"], opened)
+        given["guard"] = _guard(given["guard"], opened, about["layout"])
     done = export(opened, format, output, overwrite=overwrite, align=align, **given)
     show(done, output_format)
 
@@ -74,7 +74,7 @@ def _opened(network: str, inputs: list[Shape], source: str | None, layout: str) 
     return read_ticket(network)
 
 
-def _guard(source: str, network: Ticket | Model) -> Guard:
+def _guard(source: str, network: Ticket | Model, layout: str) -> Guard:
     """For frames like those of `source`, by the network's answers."""
     from edgeticket.calibration import check_data
     from edgeticket.compact import compact
@@ -82,7 +82,8 @@ def _guard(source: str, network: Ticket | Model) -> Guard:
     from exporters import to_onnx
     from exporters.graph import to_bytes
 
-    data, model = load(source), compact(network) if isinstance(network, Ticket) else network
+    model = compact(network) if isinstance(network, Ticket) else network
+    data = load(source, layout=layout, task=model.task)
     check_data(model, data)
     return Guard.fit(data, to_onnx.answers(to_bytes(to_onnx.build(model))) if data.task == "classification" else None)
 

@@ -67,9 +67,11 @@ def _why(code: int, words: str, limits: Limits) -> str:
     """A negative exit status is the number of the signal that ended the child."""
     last = _last_line(words)
     if limits.memory_mb and OUT_OF_MEMORY.search(words):
-        return f"needs more than {limits.memory_mb} MB of memory: allow more (--memory-mb) if you trust it: {last}"
+        return (
+            f"needs more than {limits.memory_mb} MB of memory: allow more (bench --memory-mb) if you trust it: {last}"
+        )
     if code == -9:
-        return "it was killed (signal 9): where nobody did that, this machine has run out of memory: allow less (--memory-mb)"
+        return "it was killed (signal 9): where nobody did that, this machine has run out of memory: allow less (bench --memory-mb)"
     return f"ONNX Runtime crashed (signal {-code}): {last}" if code < 0 else f"ONNX Runtime cannot run it: {last}"
 
 
@@ -90,31 +92,39 @@ def check(paths: Sequence[Path], limits: Limits, *, sized: bool = False) -> list
     Raises UnsupportedError for a file that is not one graph, complete in itself, of operations that are known, of a size that is
     reasonable here; and what `ask` raises.
     """
-    for path in paths:
-        if (size := path.stat().st_size) > MAX_FILE_BYTES:
-            raise UnsupportedError(f"{path.name}: {size} bytes, more than the {MAX_FILE_BYTES} that are taken here")
-    most = {"nodes": MAX_NODES, "depth": MAX_DEPTH, "input_elements": MAX_INPUT_ELEMENTS}
-    asked = {"files": [[str(path.resolve()), path.name] for path in paths], "most": most, "sized": sized}
-    answer = ask(CHECK, asked, ", ".join(path.name for path in paths), limits)
-    if "refused" in answer:
-        raise UnsupportedError(answer["refused"])
-    found: list[dict[str, int]] = answer["operations"]
+    asked = {"files": [[str(path.resolve()), path.name] for path in paths], "most": _most(paths), "sized": sized}
+    found: list[dict[str, int]] = _answer(CHECK, asked, ", ".join(path.name for path in paths), limits)["operations"]
     return found
 
 
-def outputs(path: Path, raw: np.ndarray, size: int, limits: Limits = Limits()) -> tuple[np.ndarray, dict[str, int]]:
-    """The first output of a file for raw sensor values [n, *shape], and how often each operation is in the file.
+def _most(paths: Sequence[Path]) -> dict[str, int]:
+    """What a file may hold. Raises UnsupportedError for one that is too large to be read."""
+    for path in paths:
+        if (size := path.stat().st_size) > MAX_FILE_BYTES:
+            raise UnsupportedError(f"{path.name}: {size} bytes, more than the {MAX_FILE_BYTES} that are taken here")
+    return {"nodes": MAX_NODES, "depth": MAX_DEPTH, "input_elements": MAX_INPUT_ELEMENTS}
+
+
+def _answer(program: Path, request: Mapping[str, Any], what: str, limits: Limits) -> dict[str, Any]:
+    answer = ask(program, request, what, limits)
+    if "refused" in answer:
+        raise UnsupportedError(answer["refused"])
+    return answer
+
+
+def outputs(
+    paths: Sequence[Path], raw: np.ndarray, size: int, limits: Limits = Limits()
+) -> list[tuple[np.ndarray, dict[str, int]]]:
+    """Of each file its first output for raw sensor values [n, *shape], and how often each operation is in it; by one child.
 
     `size`: the values that it gives of an example. Raises UnsupportedError where it gives others, and what `check` raises.
     """
-    (operations,) = check([path], limits)
     with tempfile.TemporaryDirectory(prefix="edgeticket-") as folder:
-        given, made = Path(folder) / "given.npy", Path(folder) / "made.npy"
+        given, made = Path(folder) / "given.npy", [Path(folder) / f"{i}.npy" for i in range(len(paths))]
         np.save(given, raw, allow_pickle=False)
-        asked = {"do": "infer", "path": str(path.resolve()), "given": str(given), "made": str(made)}
-        answer = ask(WORKER, asked | {"size": size, "batch": BATCH, "threads": 1}, path.name, limits)
-        if not answer["fits"]:
-            raise UnsupportedError(
-                f"{path.name}: gives {answer['told']} for {min(BATCH, len(raw))} examples, where {size} numbers each are expected"
-            )
-        return np.load(made, allow_pickle=False), operations
+        files = [[str(path.resolve()), path.name, str(own)] for path, own in zip(paths, made, strict=True)]
+        asked = {"do": "infer", "files": files, "most": _most(paths), "given": str(given), "size": size, "batch": BATCH}
+        answer = _answer(WORKER, asked, ", ".join(path.name for path in paths), limits)
+        return [
+            (np.load(own, allow_pickle=False), found) for own, found in zip(made, answer["operations"], strict=True)
+        ]

@@ -1,7 +1,7 @@
-"""The process that looks at foreign ONNX files before ONNX Runtime gets them: one JSON request on stdin, one JSON answer on stdout.
+"""What looks at foreign ONNX files before ONNX Runtime gets them: as a process, one JSON request on stdin, one JSON answer on stdout.
 
 Run by its path, under limits: a file of a few megabytes can take gigabytes once it is parsed. It loads onnx and nothing of this
-package, and never ONNX Runtime. What it says of a file is short and printable, whatever the file holds.
+package. What it says of a file is short and printable, whatever the file holds.
 """
 
 import json
@@ -16,16 +16,25 @@ import onnx
 from google.protobuf.message import DecodeError
 
 STANDARD = {"": "", "ai.onnx": "", "ai.onnx.ml": "ai.onnx.ml"}  # as a node may say it: as onnx knows it
-QUANTISED = frozenset(  # of the domain com.microsoft: what onnxruntime.quantization writes
+CONTRIBUTED = frozenset(  # of com.microsoft: what onnxruntime.quantization and onnxruntime.transformers write for a CPU
     [
+        "Attention",
+        "BiasGelu",
         "DequantizeLinear",
         "DynamicQuantizeLSTM",
         "DynamicQuantizeMatMul",
+        "EmbedLayerNormalization",
+        "FastGelu",
+        "FusedConv",
+        "FusedGemm",
+        "FusedMatMul",
         "GatherBlockQuantized",
         "Gelu",
+        "GroupQueryAttention",
         "MatMulBnb4",
         "MatMulIntegerToFloat",
         "MatMulNBits",
+        "MultiHeadAttention",
         "QAttention",
         "QEmbedLayerNormalization",
         "QGemm",
@@ -39,6 +48,10 @@ QUANTISED = frozenset(  # of the domain com.microsoft: what onnxruntime.quantiza
         "QLinearSoftmax",
         "QLinearWhere",
         "QuantizeLinear",
+        "QuickGelu",
+        "RotaryEmbedding",
+        "SkipLayerNormalization",
+        "SkipSimplifiedLayerNormalization",
     ]
 )
 NUMBERS = frozenset(["FLOAT", "DOUBLE", "FLOAT16", "UINT8", "INT8", "UINT16", "INT16", "INT32", "INT64", "BOOL"])
@@ -49,13 +62,13 @@ class RefusedError(Exception):
     """Says of a file why it is not run."""
 
 
-def look(path: str, name: str, most: Mapping[str, int], sized: bool) -> dict[str, int]:
+def look(content: bytes, name: str, most: Mapping[str, int], sized: bool) -> dict[str, int]:
     """How often each operation is in the file, as `domain.Operation`. `sized`: its inputs have known sizes, but for the batch.
 
     Raises RefusedError.
     """
     try:
-        graph = _graph(onnx.load_from_string(Path(path).read_bytes()), most)
+        graph = _graph(onnx.load_from_string(content), most)
         found = Counter(_operation(node) for node in _nodes(graph, most))
         if sized:
             _require_sizes(graph, most)
@@ -115,14 +128,16 @@ def _elsewhere(tensor: onnx.TensorProto) -> bool:
 
 
 def _operation(node: onnx.NodeProto) -> str:
-    """Raises RefusedError for an operation that is neither in the standard nor written by ONNX Runtime's quantisation."""
+    """Raises RefusedError for an operation that is neither in the standard nor written by ONNX Runtime's own tools."""
     domain, kind = STANDARD.get(node.domain), node.op_type
-    known = kind in QUANTISED if node.domain == "com.microsoft" else domain is not None and onnx.defs.has(kind, domain)
+    known = (
+        kind in CONTRIBUTED if node.domain == "com.microsoft" else domain is not None and onnx.defs.has(kind, domain)
+    )
     if not known:
         raise RefusedError(
             f"operation {_shown(kind)} of domain {_shown(node.domain or 'ai.onnx')} (node {_shown(node.name)}) is not run: only "
             f"those of ai.onnx and ai.onnx.ml that onnx {onnx.__version__} knows, and those of com.microsoft that ONNX Runtime's "
-            "quantisation writes: export the model without it"
+            "quantisation and transformer optimiser write: export the model without it"
         )
     return f"{node.domain}.{kind}" if domain != "" else kind
 
@@ -155,7 +170,9 @@ def _shown(value: object) -> str:
 def serve() -> None:
     request = json.load(sys.stdin)
     try:
-        found = [look(path, name, request["most"], request["sized"]) for path, name in request["files"]]
+        found = [
+            look(Path(path).read_bytes(), name, request["most"], request["sized"]) for path, name in request["files"]
+        ]
         answer: dict[str, Any] = {"operations": found}
     except RefusedError as error:
         answer = {"refused": str(error)}

@@ -7,9 +7,10 @@ and a crash of the runtime ends this process only.
 import gc
 import json
 import os
+import runpy
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,7 @@ Feeds = dict[str, np.ndarray]
 Samples = dict[str, list[float]]
 
 
-def open_session(path: str, threads: int, *, as_written: bool = False) -> Any:
+def open_session(model: str | bytes, threads: int, *, as_written: bool = False) -> Any:
     """A session on the CPU that runs one node after the other, with `threads` threads inside a node."""
     import onnxruntime as ort
 
@@ -40,7 +41,7 @@ def open_session(path: str, threads: int, *, as_written: bool = False) -> Any:
     options.log_severity_level = 3
     if as_written:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 def random_feeds(session: Any, seed: int) -> Feeds:
@@ -111,19 +112,37 @@ def steady(
     return {"samples": samples, "missed": missed}
 
 
-def infer(path: str, threads: int, given: str, made: str, size: int, batch: int) -> dict[str, Any]:
-    """The first output for the examples in the file `given`, `batch` at once, into the file `made`, if it is `size` numbers each."""
-    session = open_session(path, threads)
+def infer(files: list[tuple[str, str, str]], most: dict[str, int], given: str, size: int, batch: int) -> dict[str, Any]:
+    """The first output of each of `files`, path, name and where it goes, for the examples in the file `given`, `batch` at once.
+
+    What ONNX Runtime gets are the bytes that were looked at. A file that does not give `size` numbers an example is refused.
+    """
+    check = runpy.run_path(os.path.join(os.path.dirname(__file__), "onnx_check.py"))
+    raw, operations = np.load(given, mmap_mode="r"), []
+    for path, name, made in files:
+        with open(path, "rb") as file:
+            content = file.read()
+        try:
+            operations.append(check["look"](content, name, most, False))
+        except check["RefusedError"] as error:
+            return {"refused": str(error)}
+        parts = []
+        for out, count in in_batches(content, raw, batch):
+            if out.dtype.kind not in "fiub" or out.shape[:1] != (count,) or out.size != size * count:
+                told = f"{out.dtype} {list(out.shape)} for {count} examples"
+                return {"refused": f"{name}: gives {told}, where {size} numbers each are expected"}
+            parts.append(out)
+        np.save(made, np.concatenate(parts), allow_pickle=False)
+    return {"operations": operations}
+
+
+def in_batches(content: bytes, raw: np.ndarray, batch: int) -> Iterator[tuple[np.ndarray, int]]:
+    """The first output for some examples, and how many these are."""
+    session = open_session(content, 1)
     feed, first = session.get_inputs()[0].name, session.get_outputs()[0].name
-    raw, parts = np.load(given, mmap_mode="r"), []
     for start in range(0, len(raw), batch):
         some = np.array(raw[start : start + batch])
-        out = np.asarray(session.run([first], {feed: some})[0])
-        if out.dtype.kind not in "fiub" or out.shape[:1] != some.shape[:1] or out.size != size * len(some):
-            return {"fits": False, "told": f"{out.dtype} {list(out.shape)}"}
-        parts.append(out)
-    np.save(made, np.concatenate(parts), allow_pickle=False)
-    return {"fits": True}
+        yield np.asarray(session.run([first], {feed: some})[0]), len(some)
 
 
 def back_to_back(session: Any, feeds: Feeds, count: int, into: Samples) -> None:

@@ -57,10 +57,11 @@ int NAME_guard(NAME_guard_state *state, const ET_VALUE frame[ET_CHANNELS * ET_VA
 
 int NAME_guard_drift(NAME_guard_state *state, int answer)
 {
-    const int own = ET_ANSWERS == 1 ? 0 : answer, counts = state->fresh && own >= 0 && own < ET_ANSWERS;
+    const int row = answer >= 0 && answer < ET_MEANS ? answer : ET_MEANS - 1;
+    const int counts = state->fresh && !state->drifted; /* sums stay small, whatever follows */
     state->fresh = 0;
     for (int i = 0; i < ET_STATISTICS && counts; i++) {
-        const int64_t found = state->last[i], at = (int64_t)own * ET_STATISTICS + i;
+        const int64_t found = state->last[i], at = (int64_t)row * ET_STATISTICS + i;
         const int64_t now = found < et_lower[i] ? et_lower[i] : found > et_upper[i] ? et_upper[i] : found;
         const int64_t up = state->up[i] + (now - et_high[at]), down = state->down[i] + (et_low[at] - now);
         state->up[i] = up > 0 ? up : 0;
