@@ -458,7 +458,7 @@ class Fleet:
         wait_until(lambda: own.out.stat().st_size > size)
 
     def start(self, *numbers: int) -> None:
-        more = ["--report-s", "0.3", "--period-ms", "20", "--deadline-ms", "1000", "--loop"]
+        more = ["--report-s", "0.3", "--period-ms", "50", "--deadline-ms", "1000", "--loop"]
         for i in numbers:
             own = gateway(
                 self.made, f"http://127.0.0.1:{self.port}", self.folder / f"{i}", *DEVICES[5 * i : 5 * i + 5], more=more
