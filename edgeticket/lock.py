@@ -58,13 +58,17 @@ def _hold(mark: Path, path: Path) -> int:
                 "%s: its file system has no locks (%s): see that no second run works on it", path, error.strerror
             )
             return descriptor
-        if _names(mark, descriptor):
-            if own:
+        stands = _names(mark, descriptor)
+        if stands and own:
+            with suppress(OSError):  # a full disk: the run itself will say so
                 os.ftruncate(descriptor, 0)
                 os.pwrite(descriptor, _self().encode()[:LONGEST], 0)
-                return descriptor
-            mark.unlink()
-        os.close(descriptor)  # its holder has removed it since: take the one that stands there now, or a new one
+            return descriptor
+        try:
+            if stands:
+                mark.unlink()  # else its holder has removed it since: take the one that stands there now, or a new one
+        finally:
+            os.close(descriptor)
 
 
 def _open(mark: Path) -> tuple[int, bool]:
