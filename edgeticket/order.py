@@ -1,6 +1,6 @@
 """What a device is told to run in a staged roll-out, and what it makes of that with the bundles that it has.
 
-bundles = Bundles(Path("bundles"), [key])
+bundles = Bundles(Path("bundles"), Path("state"), [key])
 order = Order.of(json.load(answer))  # of GET /devices/NAME
 bundles.load(order.digests)
 choice = choose(order, bundles.models, bundles.refused, answers=old)

@@ -1,5 +1,25 @@
-"""A shell's background job ignores SIGINT, and so would all that tests start: make it what it is in the foreground."""
+"""What tests of several files share."""
 
+import shutil
 import signal
+from collections.abc import Iterator
+from typing import Any
 
-signal.signal(signal.SIGINT, signal.default_int_handler)
+import pytest
+import tiny_c
+
+signal.signal(
+    signal.SIGINT, signal.default_int_handler
+)  # a background job of a shell ignores it, and so would what it starts
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A real Chromium."""
+    tiny_c.need("chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        yield started
+        started.close()

@@ -31,7 +31,7 @@ if not os.environ.get("CI"):
 
 from axe_playwright_python.sync_playwright import Axe
 from browser_page import DESKTOP, PATIENCE_S, PHONE, Visit, averaged, measure, png, require_answers, run_in
-from playwright.sync_api import Browser, Page, Route, sync_playwright
+from playwright.sync_api import Browser, Page, Route
 
 pytestmark = pytest.mark.slow
 
@@ -95,15 +95,6 @@ def site(models: dict[str, Path], trained: Path, node_modules: Path, tmp_path_fa
 def address(site: Path) -> Iterator[str]:
     with measure.served(site) as url:
         yield url
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    tiny_c.need("chromium")
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        yield started
-        started.close()
 
 
 @pytest.fixture(scope="module")

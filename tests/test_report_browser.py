@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +16,7 @@ if not os.environ.get("CI"):
         pytest.importorskip(package)
 
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from edgeticket.report import LANGUAGES, render
 
@@ -42,15 +41,6 @@ OVERLAPS = """() => [...document.querySelectorAll("figure svg")].flatMap(svg => 
 OUTSIDE = """width => [...document.querySelectorAll("body *")]
   .filter(e => e.getClientRects().length && e.getBoundingClientRect().right > width + 1 && !e.closest(".skip"))
   .map(e => e.tagName + " " + e.textContent.slice(0, 40))"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    tiny_c.need("chromium")
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        yield started
-        started.close()
 
 
 @pytest.fixture(scope="module")
