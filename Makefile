@@ -28,7 +28,7 @@ lint: $(BIN)/.installed
 	$(BIN)/mypy
 
 test: $(BIN)/.installed
-	$(THREADS) $(BIN)/pytest -m 'not slow and not soak'
+	$(THREADS) $(BIN)/pytest -n 2 --dist loadfile -m 'not slow and not soak'
 
 check: $(BIN)/.installed
 	$(THREADS) $(BIN)/pytest -m 'slow and not soak'

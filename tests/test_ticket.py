@@ -436,7 +436,7 @@ FORGED: dict[str, Callable[[Header, Tensors], None]] = {
     "bias of nothing": _extra("bias.l9", np.ones(3, np.float32)),
     "unknown tensor": _extra("weight.l1", np.ones(3, np.float32)),
     "tensor without a layer": _extra("scale", np.ones(3, np.float32)),
-    **{f"no {name}": _without(name) for name in load(CONTENT) if name != "flip.l1"},
+    **{f"no {name}": _without(name) for name in sorted(load(CONTENT)) if name != "flip.l1"},
     **{
         f"no {key}": _drop(key)
         for key in ("plan", "seed", "generator", "edges", "inputs", "quant", "purity", "provenance")
