@@ -27,6 +27,7 @@ from edgeticket.model import Float, Model
 from edgeticket.ops import GlobalAveragePool, Layer, Linear, Op, PRelu, Shape, conv
 from edgeticket.plan import Plan
 from edgeticket.targets import on_cpu
+from edgeticket.targets._confined import MEMORY_MB
 from edgeticket.ticket import Input
 
 if TYPE_CHECKING:
@@ -269,11 +270,12 @@ def held_out(table: Table, seeds: Sequence[int], *, runs: int = 500) -> list[Hel
     table.fill(plans)
     predicted = [table.predict(plan) for plan in plans]
     asked: dict[str, Any] = {"threads": table.threads, "runs": runs, "warmup": 20, "period_ms": None, "paced_runs": 1}
+    asked |= {"seed": 0, "timeout_s": 600, "memory_mb": MEMORY_MB}
     with tempfile.TemporaryDirectory(prefix="edgeticket-") as folder:
         files = [Path(folder) / f"{i}.onnx" for i in range(len(plans) + 1)]
         for file, plan in zip(files, [*plans, PACE], strict=True):
             to_onnx.export(align(random_model(plan, table.inputs), ALIGN), file)
-        reports = on_cpu.measure([Artifact(file, "onnx") for file in files], **asked, seed=0, timeout_s=600)
+        reports = on_cpu.measure([Artifact(file, "onnx") for file in files], **asked)
     *measured, pace = [float(report.cost.latency_ms or 0) for report in reports]
     speed = table.entries["pace"] / pace
     rows = zip(seeds, plans, predicted, measured, strict=True)

@@ -23,6 +23,7 @@ from edgeticket.files import write_atomic
 from edgeticket.ops import PRelu
 from edgeticket.plan import Plan
 from edgeticket.prng import GENERATOR
+from edgeticket.text import printable
 from edgeticket.ticket_file import MAX_FILE, decode, encode, pack, unpack
 
 FORMAT = 2
@@ -169,7 +170,7 @@ def parse_ticket(content: bytes) -> Ticket:
         ticket = _build(header, tensors)
         canonical = ticket.to_bytes()
     except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, IndexError, UnsupportedError) as error:
-        told = "".join(letter if letter.isprintable() else "?" for letter in str(error)[:200])
+        told = printable(str(error)[:200])
         raise TicketError(f"malformed ({type(error).__name__}: {told})") from error
     if canonical != content:
         raise TicketError("the seal does not match: the file was altered or damaged")

@@ -172,12 +172,18 @@ def test_what_goes_wrong_over_there_is_said_here(address, tmp_path):
         bench([tiny_c.write(tmp_path / "b", body="no_such_thing++;")], on=f"ssh://{address}")
     broken = model(tmp_path / "c.onnx", 1)
     broken.write_bytes(broken.read_bytes()[:-9])
-    with pytest.raises(EdgeTicketError, match=r"(?s)ONNX Runtime did not run.*c\.onnx|INVALID_PROTOBUF"):
+    with pytest.raises(UnsupportedError, match=r"c\.onnx: not an ONNX file, cut short"):
         bench([broken], on=f"ssh://{address}{sys.executable}")
+    intact = onnx.load(model(tmp_path / "d.onnx", 1))
     with pytest.raises(
         EdgeTicketError, match=r"(?s)/no/python, 3\.10 or later, needs numpy and onnxruntime there.*not found"
     ):
-        bench([broken], on=f"ssh://{address}/no/python")
+        bench([tmp_path / "d.onnx"], on=f"ssh://{address}/no/python")
+    intact.graph.node[0].attribute.append(helper.make_attribute("group", 3))
+    onnx.save(intact, tmp_path / "d.onnx")
+    with pytest.raises(EdgeTicketError, match=r"(?s)ONNX Runtime did not run.*kernel channels: 1 group: 3") as failed:
+        bench([tmp_path / "d.onnx"], on=f"ssh://{address}{sys.executable}")
+    assert "\x1b" not in str(failed.value)  # ONNX Runtime there writes in colours
     with pytest.raises(EdgeTicketError, match=r"(?s)ssh failed \(status 124\)"):
         bench([tiny_c.write(tmp_path / "e", body="for (;;) arena[0]++;")], on=f"ssh://{address}", timeout_s=2)
     with pytest.raises(UnsupportedError, match="two runs"):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from edgeticket.budget import Artifact
 from edgeticket.errors import EdgeTicketError, EquivalenceError, UnsupportedError, UsageError
+from edgeticket.text import printable
 
 SELFTEST = "_selftest.c"
 BUILT = "build"  # where the Makefile puts what it makes: never copied
@@ -134,7 +135,7 @@ def run(command: Sequence[str], what: str, timeout_s: float, folder: Path | None
 
 def tail(output: str) -> str:
     """The last lines, for an error text."""
-    return "\n".join(f"  {line}" for line in output.strip().splitlines()[-_LINES:])
+    return "\n".join(f"  {printable(line.expandtabs())}" for line in output.strip().splitlines()[-_LINES:])
 
 
 def version(tool: str) -> str:

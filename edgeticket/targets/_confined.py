@@ -14,6 +14,7 @@ from typing import IO, Any
 import numpy as np
 
 from edgeticket.errors import EdgeTicketError, UnsupportedError
+from edgeticket.text import printable
 
 FOLDER = Path(__file__).parent
 CONFINE, CHECK, WORKER = (FOLDER / name for name in ("confine.py", "onnx_check.py", "ort_worker.py"))
@@ -83,7 +84,7 @@ def _last_words(said: IO[bytes]) -> str:
 
 def _last_line(text: str) -> str:
     line = next((line for line in reversed(text.splitlines()) if line.strip()), "(no message)")
-    return "".join(letter if letter.isprintable() else "?" for letter in line)[:LONGEST_LINE]
+    return printable(line[:LONGEST_LINE])
 
 
 def check(paths: Sequence[Path], limits: Limits, *, sized: bool = False) -> list[dict[str, int]]:
