@@ -2,11 +2,13 @@
 
 import sysconfig
 
+import numpy
 from setuptools import Extension, setup
 
 WATCH = Extension(
     "edgeticket._watch",
     ["edgeticket/_watch.c"],
+    include_dirs=[numpy.get_include()],
     define_macros=[("Py_LIMITED_API", "0x030B0000")],
     extra_compile_args=["-O3"],  # loops over values are vectorised, which -O2 does not do in every compiler
     py_limited_api=True,

@@ -1,9 +1,11 @@
 /* `Watch` of edgeticket/watch.py: the same operations on the same doubles in the same order, so the same status for every
  * frame. Its state changes only while the interpreter is held, so that threads need no lock. */
 #define PY_SSIZE_T_CLEAN
+#define NPY_NO_DEPRECATED_API NPY_1_7_API_VERSION
 #include <Python.h>
 #include <float.h>
 #include <math.h>
+#include <numpy/arrayobject.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -17,10 +19,10 @@ enum { AXES = 4, MOST = 1 << 16, MOST_VALUES = 1 << 22, BLOCK = 1 << 12 };
 
 typedef struct {
     PyObject_HEAD
-    PyObject *array, *statuses; /* numpy.ndarray; a tuple */
+    PyObject *statuses; /* a tuple */
     Py_ssize_t shape[AXES], axes, channels, values, bytes; /* values of a channel, bytes of a value */
     Py_ssize_t kinds, size, means; /* statistics: of a channel, in all */
-    int kind; /* of values, as the buffer protocol writes it */
+    int kind; /* of values, as numpy names it by a letter */
     int fresh, drifted; /* fresh: `last` may be followed */
     long long stuck, times;
     double *lower, *upper, *limit, *least, *most, *flat, *low, *high; /* rules, the first of which owns the memory */
@@ -138,34 +140,29 @@ static void count(Watch *self, Py_ssize_t row)
     }
 }
 
-static int fits(const Watch *self, const Py_buffer *view)
+static int fits(const Watch *self, const PyArrayObject *frame)
 {
-    const char *format = view->format ? view->format : "B";
-    format += *format == '='; /* the machine's own order, not aligned */
-    if (format[0] != self->kind || format[1] || view->itemsize != self->bytes)
+    if (PyArray_DESCR(frame)->type != self->kind || PyArray_ISBYTESWAPPED(frame))
         return DTYPE;
-    if (view->ndim != self->axes || memcmp(view->shape, self->shape, (size_t)self->axes * sizeof *self->shape))
+    if (PyArray_NDIM(frame) != self->axes)
         return SHAPE;
-    return OK;
+    return memcmp(PyArray_DIMS(frame), self->shape, (size_t)self->axes * sizeof *self->shape) ? SHAPE : OK;
 }
 
 /* A status, or -1 with an exception. */
-static int judge(Watch *self, const Py_buffer *view)
+static int judge(Watch *self, PyArrayObject *frame)
 {
-    const int wrong = fits(self, view);
-    if (wrong != OK)
-        return wrong;
-    const char *values = view->buf;
-    char *copy = NULL;
-    if (!PyBuffer_IsContiguous(view, 'C') || (uintptr_t)values % (uintptr_t)view->itemsize) {
-        if (!(copy = PyMem_Malloc((size_t)view->len)))
-            return PyErr_NoMemory(), -1;
-        if (PyBuffer_ToContiguous(copy, view, view->len, 'C'))
-            return PyMem_Free(copy), -1;
-        values = copy;
+    PyObject *copy = NULL;
+    int status = fits(self, frame);
+    if (status != OK)
+        return status;
+    if (!PyArray_ISCARRAY_RO(frame)) {
+        if (!(copy = PyArray_FROM_OF((PyObject *)frame, NPY_ARRAY_CARRAY_RO | NPY_ARRAY_ENSUREARRAY)))
+            return -1;
+        frame = (PyArrayObject *)copy;
     }
-    int status = statistics(self, values) ? fault(self) : NOT_FINITE;
-    PyMem_Free(copy);
+    status = statistics(self, PyArray_DATA(frame)) ? fault(self) : NOT_FINITE;
+    Py_XDECREF(copy);
     self->fresh = status == OK;
     return status == OK ? familiar(self) : status;
 }
@@ -173,23 +170,9 @@ static int judge(Watch *self, const Py_buffer *view)
 static PyObject *check(PyObject *own, PyObject *frame)
 {
     Watch *self = (Watch *)own;
-    Py_buffer view;
-    int status = PyObject_IsInstance(frame, self->array);
     self->fresh = 0;
-    if (status < 0)
-        return NULL;
-    if (status && !PyObject_GetBuffer(frame, &view, PyBUF_FULL_RO)) {
-        status = judge(self, &view);
-        PyBuffer_Release(&view);
-        if (status < 0)
-            return NULL;
-    } else if (PyErr_Occurred() && (!PyErr_ExceptionMatches(PyExc_Exception) || PyErr_ExceptionMatches(PyExc_MemoryError))) {
-        return NULL;
-    } else { /* no array, or of a type that no buffer has */
-        PyErr_Clear();
-        status = DTYPE;
-    }
-    return Py_NewRef(PyTuple_GetItem(self->statuses, status));
+    const int status = PyArray_Check(frame) ? judge(self, (PyArrayObject *)frame) : DTYPE;
+    return status < 0 ? NULL : Py_NewRef(PyTuple_GetItem(self->statuses, status));
 }
 
 static PyObject *follow(PyObject *own, PyObject *number)
@@ -258,19 +241,18 @@ static int set_rules(Watch *self, const Py_buffer *numbers)
 
 static PyObject *new(PyTypeObject *type, PyObject *arguments, PyObject *words)
 {
-    PyObject *array, *statuses, *shape;
+    PyObject *statuses, *shape;
     int kind;
     long long stuck;
     Py_buffer numbers;
     (void)words;
-    if (!PyArg_ParseTuple(arguments, "OO!O!CLy*", &array, &PyTuple_Type, &statuses, &PyTuple_Type, &shape, &kind, &stuck, &numbers))
+    if (!PyArg_ParseTuple(arguments, "O!O!CLy*", &PyTuple_Type, &statuses, &PyTuple_Type, &shape, &kind, &stuck, &numbers))
         return NULL;
     Watch *self = NULL;
     const Py_ssize_t bytes = kind == 'B' ? 1 : kind == 'h' ? 2 : kind == 'f' ? 4 : 0;
     if (!bytes || PyTuple_Size(statuses) != STATUSES)
         PyErr_SetString(PyExc_ValueError, "no such values are watched, or not with such statuses");
     else if ((self = (Watch *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0))) {
-        self->array = Py_NewRef(array);
         self->statuses = Py_NewRef(statuses);
         self->kind = kind;
         self->bytes = bytes;
@@ -286,7 +268,6 @@ static void dealloc(PyObject *own)
 {
     Watch *self = (Watch *)own;
     PyTypeObject *type = Py_TYPE(own);
-    Py_XDECREF(self->array);
     Py_XDECREF(self->statuses);
     PyMem_Free(self->lower);
     ((freefunc)PyType_GetSlot(type, Py_tp_free))(own);
@@ -306,6 +287,7 @@ static PyType_Spec spec = {"edgeticket._watch.Watch", sizeof(Watch), 0, Py_TPFLA
 
 static int execute(PyObject *module)
 {
+    import_array1(-1);
     PyObject *type = PyType_FromModuleAndSpec(module, &spec, NULL);
     const int failed = !type || PyModule_AddType(module, (PyTypeObject *)type);
     Py_XDECREF(type);

@@ -18,13 +18,17 @@ class DataError(EdgeTicketError):
 
 
 class PluginError(EdgeTicketError):
-    """An architecture, exporter, target or search method is unknown or incomplete."""
+    """An architecture, exporter, target or search method cannot be loaded, or is incomplete."""
 
 
 class UsageError(EdgeTicketError):
     """The request contradicts itself or names something that does not exist."""
 
     exit_code = 2
+
+
+class UnknownPluginError(PluginError, UsageError):
+    """No architecture, exporter, target or search method has that name."""
 
 
 class BudgetError(EdgeTicketError):

@@ -31,11 +31,12 @@ class Guard:
     """One sensor's: it remembers the frames before. Calls from several threads are taken one after the other.
 
     `compiled`: whether C judges the frames, where it was built at installation, or numpy, which says the same and takes longer.
+    `watch`: has the same `check` and `follow`, without a call in between.
     """
 
     def __init__(self, rules: Rules, *, compiled: bool = True) -> None:
         core = compiled_watch(rules) if compiled else None
-        self.rules, self.compiled, self._watch = rules, core is not None, core or Watch(rules)
+        self.rules, self.compiled, self.watch = rules, core is not None, core or Watch(rules)
 
     @classmethod
     def fit(
@@ -76,7 +77,7 @@ class Guard:
 
     def check(self, frame: np.ndarray) -> Status:
         """A fault, UNFAMILIAR or OK: the next frame, raw as the sensor gives it, without a batch axis."""
-        return self._watch.check(frame)
+        return self.watch.check(frame)
 
     def follow(self, answer: int = 0) -> bool:
         """Whether frames have drifted, the last that was checked among them; it counts once, and not if it had a fault.
@@ -84,16 +85,16 @@ class Guard:
         `answer`: the network's class of it; nothing where `answers` was not given to `fit`. Calls for one frame follow its `check`:
         threads that share a guard need a lock around both.
         """
-        return self._watch.follow(answer)
+        return self.watch.follow(answer)
 
     def judge(self, frame: np.ndarray, answer: int = 0) -> Status:
         """`check` and `follow` together, where the answer is known already."""
-        status = self._watch.check(frame)
-        return Status.DRIFT if not status.fault and self._watch.follow(answer) else status
+        status = self.watch.check(frame)
+        return Status.DRIFT if not status.fault and self.watch.follow(answer) else status
 
     def reset(self) -> None:
         """Forget the frames before, and a drift that was seen: after the sensor was looked after."""
-        self._watch.reset()
+        self.watch.reset()
 
     def to_json(self) -> dict[str, Any]:
         """The rules; nothing of what was seen."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from traceback import extract_tb
 from types import ModuleType
 
-from edgeticket.errors import EdgeTicketError, PluginError
+from edgeticket.errors import EdgeTicketError, PluginError, UnknownPluginError
 
 ROOT = Path(__file__).parent.parent
 
@@ -48,7 +48,7 @@ def names(kind: str) -> list[str]:
 def load(kind: str, name_or_path: str) -> ModuleType:
     """The plug-in module; a name may have hyphens for the underscores of its file (ds-cnn is ds_cnn.py).
 
-    Raises PluginError when it is unknown, cannot be imported, or lacks a required name.
+    Raises UnknownPluginError, or PluginError when it cannot be imported or lacks a required name.
     """
     wanted = _kind(kind)
     path = Path(name_or_path)
@@ -58,7 +58,7 @@ def load(kind: str, name_or_path: str) -> ModuleType:
     if name not in known:
         told = ", ".join(known) or "(none)"
         told = told.replace("_", "-") if kind == "targets" else told  # as docs/boards.md writes them
-        raise PluginError(
+        raise UnknownPluginError(
             f"{wanted.word} {name_or_path!r} is unknown: take one of {told}, or give the path to a .py file"
         )
     module = f"{wanted.package}.{wanted.prefix}{name}"

@@ -7,11 +7,11 @@ vectors as they say. What a sensor's fault makes of a frame never gets a label (
 import json
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from datetime import date
 from math import exp
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnxruntime as ort
@@ -27,8 +27,7 @@ ANOMALY = ["normal", "anomalous"]
 KINDS = {"tensor(uint8)": "uint8", "tensor(int16)": "int16", "tensor(float)": "float32"}
 
 
-@dataclass(frozen=True)
-class Prediction:
+class Prediction(NamedTuple):
     """`label` and `score` are None where `status` is a fault.
 
     classification: the class, and its share of the softmax. anomaly: "anomalous" above the ticket's threshold, else "normal", and the mean squared
@@ -44,43 +43,45 @@ class Prediction:
 class Predictor:
     """One sensor's network. Calls from several threads are taken one after the other, in the order of which stuck frames and drift are told.
 
-    `keys`: public keys, 32 bytes or PEM, of which one must have signed the bundle; without keys only damage is noticed.
-    `target_class`: the class of devices that the bundle must be meant for. `threads`: of one inference. `guard`: the bundle's, another that
+    `path`: of a bundle, which is read once, or its bytes. `keys`: public keys, 32 bytes or PEM, of which one must have signed it;
+    without keys only damage is noticed. `target_class`: the class of devices that it must be meant for. `today`: it must not have
+    expired before; None: it is not asked, as the line goes on with what it has. `threads`: of one inference. `guard`: the bundle's, another that
     you put there, or None. Raises BundleError with its code: what is altered, not meant for here, or does not compute here what it says.
     """
 
     def __init__(
         self,
-        path: str | PathLike[str],
+        path: str | PathLike[str] | bytes,
         keys: Sequence[bytes] = (),
         *,
         target_class: str | None = None,
+        today: date | None = None,
         threads: int = 1,
     ) -> None:
-        bundle = read(Path(path), keys)
-        require(bundle, target_class=target_class)
+        bundle = read(path if isinstance(path, bytes) else Path(path), keys)
+        require(bundle, target_class=target_class, today=today)
         self.manifest, self.signed_by = bundle.manifest, bundle.signed_by
         self._task = self.manifest["task"]
         self._labels = ANOMALY if self._task == "anomaly" else self.manifest["labels"]
-        self._shape, self._dtype = tuple(self.manifest["input"]["shape"]), self.manifest["input"]["dtype"]
+        self._shape, self._dtype = tuple(self.manifest["input"]["shape"]), np.dtype(self.manifest["input"]["dtype"])
         self._session = _session(bundle.files[self.manifest["model"]], threads)
         self._input, self._outputs = self._session.get_inputs()[0].name, [self._session.get_outputs()[0].name]
         self._require_input()
         self._anomaly = _threshold(bundle) if self._task == "anomaly" else None
-        self.guard = _guard(bundle, self._shape, self._dtype)
+        self.guard = _guard(bundle, self._shape, self._dtype.name)
         self._lock = threading.Lock()
         self._require_golden(bundle)
 
     def predict(self, frame: np.ndarray) -> Prediction:
         """For the next frame, raw as the sensor gives it: an array of the manifest's shape and type, without a batch axis."""
         with self._lock:
-            guard = self.guard
-            status = guard.check(frame) if guard else self._plain(frame)
+            watch = guard.watch if (guard := self.guard) else None
+            status = watch.check(frame) if watch else self._plain(frame)
             if status.fault:
                 return Prediction(None, None, status)
             outputs = self._run(frame)
             answer, score = self._answer(frame, outputs)
-            if guard and guard.follow(answer):
+            if watch and watch.follow(answer):
                 status = Status.DRIFT
         return Prediction(self._labels[answer], score, status, outputs)
 
@@ -104,11 +105,11 @@ class Predictor:
             values = outputs.reshape(-1).astype(np.float64)
             error = float(np.mean((values - sensor.apply(frame[None]).reshape(-1)) ** 2))
             return int(error > alarm_above), error
-        numbers = outputs.reshape(-1).tolist()  # a few: a list is quicker than numpy's calls
+        numbers = outputs.tolist()  # a few: a list is quicker than numpy's calls
         if self._task == "regression":
             return 0, numbers[0]
         top = max(numbers)
-        return numbers.index(top), 1 / sum(exp(number - top) for number in numbers)
+        return numbers.index(top), 1 / sum([exp(number - top) for number in numbers])
 
     def _plain(self, frame: Any) -> Status:
         """What is checked without a guard."""
@@ -116,12 +117,12 @@ class Predictor:
             return Status.DTYPE
         if frame.shape != self._shape:
             return Status.SHAPE
-        return Status.OK if np.isfinite(frame).all() else Status.NOT_FINITE
+        return Status.OK if self._dtype.kind != "f" or np.isfinite(frame).all() else Status.NOT_FINITE
 
     def _require_input(self) -> None:
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         own = inputs[0]
-        if len(inputs) != 1 or tuple(own.shape[1:]) != self._shape or KINDS.get(own.type) != self._dtype:
+        if len(inputs) != 1 or tuple(own.shape[1:]) != self._shape or KINDS.get(own.type) != self._dtype.name:
             raise BundleError("model", f"the network does not read {self._dtype} {self._shape}, as its manifest says")
         if self._task != "anomaly" and outputs[0].shape[1:] != [len(self._labels)]:
             raise BundleError("model", f"the network has not one output for each of {len(self._labels)} labels")

@@ -18,7 +18,7 @@ try:
 except ImportError:  # no compiler was at hand
     Compiled = None
 
-KINDS = {"uint8": "B", "int16": "h", "float32": "f"}  # dtype -> as buffers name it
+KINDS = {"uint8": "B", "int16": "h", "float32": "f"}  # dtype -> numpy's letter for it
 FOREVER = 2**63 - 1
 
 
@@ -133,9 +133,7 @@ def compiled_watch(rules: Rules) -> Watch | None:
     edges = own.low.reshape(-1), own.high.reshape(-1)
     numbers = (own.lower, own.upper, own.limit, rules.least, rules.most, rules.flat, *edges)
     kind, stuck = KINDS[rules.dtype], min(rules.stuck, FOREVER)
-    watch: Watch = Compiled(
-        np.ndarray, tuple(Status), rules.shape, kind, stuck, np.concatenate(numbers, dtype=np.float64)
-    )
+    watch: Watch = Compiled(tuple(Status), rules.shape, kind, stuck, np.concatenate(numbers, dtype=np.float64))
     return watch
 
 

@@ -160,6 +160,27 @@ def test_the_command_reads_data_for_the_networks_task_and_counts_its_answers(tas
     assert f"#define ET_MEANS {means}\n" in (tmp_path / "eye" / "eye_guard.c").read_text()
 
 
+@pytest.mark.parametrize("layout", ["channels-first", "channels-last"])
+def test_the_command_reads_data_in_the_layout_that_is_given(layout: str, tmp_path: Path) -> None:
+    tiny_c.need("cc")
+    ticket = Case(chain((3, 3, 3), Flatten(), Linear(2)), learned=False).ticket()
+    ticket.write(tmp_path / "a.ticket")
+    first = 80 * np.arange(3)[:, None, None] + np.random.default_rng(3).integers(0, 50, (2000, 3, 3, 3))
+    x, y = (first if layout == "channels-first" else np.moveaxis(first, 1, -1)).astype(np.uint8), np.arange(2000) % 2
+    np.savez(tmp_path / "a.npz", x_train=x, y_train=y, x_test=x[:400], y_test=y[:400])
+    words = ["export", tmp_path / "a.ticket", "--to", "c", "--guard", tmp_path / "a.npz", "-o", tmp_path / "eye"]
+    assert (
+        CliRunner().invoke(main, [*map(str, words)]).exit_code == 1
+    )  # three axes of three: either may be the channels
+    done = CliRunner().invoke(main, [*map(str, words), "--layout", layout])
+    assert done.exit_code == 0, done.output
+    right = Guard.fit(
+        load(tmp_path / "a.npz", layout=layout), to_onnx.answers(to_bytes(to_onnx.build(compact(ticket))))
+    )
+    assert right.rules.least.tolist() == [0, 75, 155]
+    assert (tmp_path / "eye" / "eye_guard.c").read_text() == c_guard.files(right, "eye")["eye_guard.c"]
+
+
 def test_a_frame_counts_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny_c.need("cc")
     guard, once = Guard.fit(load("digits")), "NAME_guard_drift(&state, answer)"

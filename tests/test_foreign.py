@@ -15,10 +15,12 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from test_pool import runs, wait_until
 
+from edgeticket.bundle import ship
 from edgeticket.claims.reached import reached_by_files
 from edgeticket.data import load
-from edgeticket.errors import EdgeTicketError, UnsupportedError
+from edgeticket.errors import EdgeTicketError, EquivalenceError, UnsupportedError
 from edgeticket.export import unpack
+from edgeticket.manifest import Label
 from edgeticket.targets import _confined, on_ssh, onnx_check
 from edgeticket.targets._confined import Limits, ask, check, outputs
 
@@ -183,16 +185,21 @@ def test_bench_refuses(what: str, tmp_path: Path) -> None:
     assert peak < TOOL_BYTES
 
 
-@pytest.mark.slow
-def test_a_file_that_is_large_once_it_is_parsed(tmp_path: Path) -> None:
+def of_empty_nodes(path: Path) -> Path:
     """20 MB, of which protobuf makes ten million nodes."""
-    path, nodes = tmp_path / "m.onnx", b"\x0a\x00" * 10_000_000
+    nodes = b"\x0a\x00" * 10_000_000
     length = len(nodes).to_bytes(4, "little")
     size = bytes(
         byte
         for byte in (*(0x80 | int.from_bytes(length, "little") >> at & 0x7F for at in (0, 7, 14)), len(nodes) >> 21)
     )
     path.write_bytes(b"\x3a" + size + nodes)
+    return path
+
+
+@pytest.mark.slow
+def test_a_file_that_is_large_once_it_is_parsed(tmp_path: Path) -> None:
+    path = of_empty_nodes(tmp_path / "m.onnx")
     found, told, peak = tool("bench", path, "--memory-mb", 300)
     assert found == 5
     assert "m.onnx: not an ONNX file, cut short, or larger in memory than it may be" in told
@@ -298,12 +305,42 @@ def test_files_of_a_record_are_foreign(tmp_path: Path) -> None:
         reached_by_files([path], load("digits"), False)
 
 
-def test_unpack_believes_no_name(tmp_path: Path) -> None:
-    made = model([helper.make_node("If", ["yes"], ["y"])], numpy_helper.from_array(np.array(True), "yes"))
-    made.CopyFrom(nested(17))
+@pytest.fixture
+def parses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this process."""
+
+    def parse(content: bytes) -> onnx.ModelProto:
+        raise AssertionError("parsed in the tool's own process")
+
+    monkeypatch.setattr(onnx, "load_from_string", parse)
+    monkeypatch.setattr(onnx.checker, "check_model", parse)
+
+
+@pytest.mark.usefixtures("parses_nothing")
+def test_unpack_looks_before_it_parses(tmp_path: Path) -> None:
+    made = nested(17)
     made.producer_name = "edgeticket"
     with pytest.raises(UnsupportedError, match="more than 16 deep"):
         unpack(save(tmp_path / "m.onnx", made), tmp_path / "plain.onnx")
+
+
+@pytest.mark.usefixtures("parses_nothing")
+def test_ship_looks_before_it_parses(tmp_path: Path) -> None:
+    path = save(tmp_path / "m.onnx", single("Relu", "my.ops"))
+    with pytest.raises(EquivalenceError, match=r"operation 'Relu' of domain 'my\.ops'"):
+        ship(SAMPLE, [path], load("digits"), tmp_path / "x.bundle", Label("line", 1, None))
+    assert not (tmp_path / "x.bundle").exists()
+
+
+@pytest.mark.slow
+def test_neither_parses_what_is_large_once_it_is_parsed(tmp_path: Path) -> None:
+    """Which takes 1.6 GB."""
+    path, out = of_empty_nodes(tmp_path / "m.onnx"), tmp_path / "x.bundle"
+    code, told, peak = tool("unpack", path, "-o", tmp_path / "plain.onnx")
+    assert (code, "more than 100000 operations" in told, peak < 200e6) == (5, True, True), (told, peak)
+    words = ("-d", "digits", "--class", "line", "--sequence", 1, "-o", out)
+    code, told, peak = tool("ship", SAMPLE, path, *words)
+    assert (code, "more than 100000 operations" in told, peak < 500e6) == (4, True, True), (told, peak)
 
 
 def test_nothing_hostile_is_sent_elsewhere(tmp_path: Path) -> None:

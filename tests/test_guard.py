@@ -412,7 +412,7 @@ def test_threads_share_a_guard(digits: Data, guard: Guard) -> None:
 
 def test_threads_take_turns(digits: Data, rules: Rules, monkeypatch: pytest.MonkeyPatch) -> None:
     guard, inside = at_work(rules, compiled=False), []
-    own = guard._watch._fault
+    own = guard.watch._fault
 
     def slow(statistics: np.ndarray) -> Status | None:
         inside.append(1)
@@ -421,7 +421,7 @@ def test_threads_take_turns(digits: Data, rules: Rules, monkeypatch: pytest.Monk
         inside.pop()
         return own(statistics)
 
-    monkeypatch.setattr(guard._watch, "_fault", slow)
+    monkeypatch.setattr(guard.watch, "_fault", slow)
     assert checks_of_four_threads(guard, frames(digits, 1)[0], 20) == {"ok": 2, "stuck": 78}
 
 

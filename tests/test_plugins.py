@@ -1,10 +1,14 @@
 import sys
+from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from edgeticket import plugins
+from edgeticket.cli import main
 from edgeticket.errors import PluginError, UsageError
 
+TICKET = Path(__file__).parent.parent / "sample_models" / "digits.ticket"
 TARGET = "FORMATS = ('onnx',)\ndef missing(): return None\ndef measure(artifacts, **options): return []\n"
 
 
@@ -57,6 +61,24 @@ def test_an_unknown_name_lists_the_known_ones():
         plugins.load("targets", "cortex-x")
     with pytest.raises(PluginError, match="architectures, exporters, targets, search"):
         plugins.load("colours", "red")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["bench", "x.onnx", "--on"],
+        ["export", TICKET, "-o", "x", "--to"],
+        ["inspect", "-m"],
+        ["find", "-m", "conv:8", "-d", "digits", "-o", "x.ticket", "--method"],
+    ],
+)
+def test_an_unknown_name_is_a_usage_error_and_a_broken_file_is_none(words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x.onnx").write_bytes(b"")
+    (tmp_path / "bad.py").write_text("1 / 0\n")
+    for name, code, says in (("nosuch", 2, "'nosuch' is unknown"), ("bad.py", 1, "ZeroDivisionError")):
+        done = CliRunner().invoke(main, [*map(str, words), name])
+        assert (done.exit_code, says in done.stderr) == (code, True), done.stderr
 
 
 def test_a_name_cannot_leave_the_folder():

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import sysconfig
+import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -181,14 +182,13 @@ def test_whatever_arrives_has_the_same_status_and_leaves_no_trace() -> None:
     assert {Status.DTYPE, Status.SHAPE, Status.OK, Status.CONSTANT} <= set(seen)
     assert seen.count(Status.OK) >= 12  # of those in another guise
     assert compiled.check(Liar()) == Status.DTYPE  # type: ignore[arg-type]
-    with pytest.raises(RuntimeError, match="no class"):
-        compiled.check(Broken())  # type: ignore[arg-type]
+    assert compiled.check(Broken()) == Status.DTYPE  # type: ignore[arg-type]
     assert compiled.check(good) == plain.check(good)
 
 
 def test_statuses_and_frames_are_not_kept() -> None:
     guard, x = at_work(fitted("int16", (2, 30), stuck=0), compiled=True), made("int16").train[0]
-    kept = (*Status, np.ndarray, type(guard._watch))
+    kept = (*Status, type(guard.watch))
     before = [sys.getrefcount(one) for one in kept]
     for _ in range(20):
         for frame in (*x[:50], x[0].T, x[0].astype(float), x[:, ::-1][0], None):
@@ -198,51 +198,61 @@ def test_statuses_and_frames_are_not_kept() -> None:
     for _ in range(50):
         at_work(guard.rules, compiled=True).check(x[0])
         with pytest.raises(ValueError, match="bytes"):
-            watch.Compiled(np.ndarray, tuple(Status), (2, 30), "h", 3, b"")
+            watch.Compiled(tuple(Status), (2, 30), "h", 3, b"")
     assert [sys.getrefcount(one) for one in kept] == before
+
+
+def test_a_copy_of_a_frame_is_not_kept() -> None:
+    guard = at_work(fitted("int16", (2, 30)), compiled=True)
+    strided = made("int16").train[0][0].repeat(3, 1)[:, ::3]
+    guard.check(strided)
+    tracemalloc.start()
+    try:
+        for _ in range(200):
+            guard.check(strided)
+        assert tracemalloc.get_traced_memory()[0] < 100 * strided.nbytes
+    finally:
+        tracemalloc.stop()
 
 
 def test_what_makes_no_watch_is_refused() -> None:
     at_work(fitted("int16", (5,)), compiled=True)
-    right = (np.ndarray, tuple(Status), (2, 30), "h", 3, bytes(8 * (5 * 12 + 3 * 2)))
+    right = (tuple(Status), (2, 30), "h", 3, bytes(8 * (5 * 12 + 3 * 2)))
     watch.Compiled(*right)
-    wrong = [right[:5], (), (*right, 1)]
+    wrong = [right[:4], (), (*right, 1)]
     sizes = [(0, 30), (2, 0), (2, -30), (-1,), (11_000, 2), (65_537,), (2, (1 << 22) + 1), (2, 1 << 22, 1 << 22)]
     sizes += [(1 << 62, 4), (1, 1 << 62, 4), (2, 29, 1 << 61)]  # whose products are too large for 64 bits
     changes: dict[int, list[Any]] = {
-        1: [None, list(Status), tuple(Status)[1:], ()],
-        2: [None, [2, 30], (), (2, 30, 1, 1, 1), ("2", 30), (2.0, 30), (1 << 70, 30), *sizes],
-        3: [None, "", "hh", b"h", 3, "i", "\0", "é", "\U0001f600"],
-        4: [None, "3", 1 << 63, 0.5],
-        5: [
+        0: [None, list(Status), tuple(Status)[1:], ()],
+        1: [None, [2, 30], (), (2, 30, 1, 1, 1), ("2", 30), (2.0, 30), (1 << 70, 30), *sizes],
+        2: [None, "", "hh", b"h", 3, "i", "\0", "é", "\U0001f600"],
+        3: [None, "3", 1 << 63, 0.5],
+        4: [
             None,
             b"",
             bytes(8),
-            right[5][:-1],
-            right[5] + b"\0",
-            right[5] + bytes(8),
+            right[4][:-1],
+            right[4] + b"\0",
+            right[4] + bytes(8),
             3,
             "text",
             np.zeros((66, 2))[:, 0],
         ],
     }
     wrong += [(*right[:at], value, *right[at + 1 :]) for at, values in changes.items() for value in values]
-    wrong += [(*right[:2], (11_000, 2), *right[3:5], bytes(8 * (5 * 66_000 + 3 * 11_000)))]
-    wrong += [(*right[:2], (65_537,), *right[3:5], bytes(8 * 8 * 65_537))]
+    wrong += [(right[0], (11_000, 2), *right[2:4], bytes(8 * (5 * 66_000 + 3 * 11_000)))]
+    wrong += [(right[0], (65_537,), *right[2:4], bytes(8 * 8 * 65_537))]
     for arguments in wrong:
         with pytest.raises((TypeError, ValueError, OverflowError, BufferError)):
             watch.Compiled(*arguments)
-    watch.Compiled(right[0], right[1], (2, 29 + 1), *right[3:]).check(np.zeros((2, 30), np.int16))
-    for nothing in (None, 3, "array"):
-        with pytest.raises(TypeError):
-            watch.Compiled(nothing, *right[1:]).check(np.zeros((2, 30), np.int16))
+    watch.Compiled(right[0], (2, 29 + 1), *right[2:]).check(np.zeros((2, 30), np.int16))
 
 
 def test_rules_of_any_bits_crash_nothing() -> None:
     at_work(fitted("int16", (5,)), compiled=True)
     random, frame = np.random.default_rng(3), made("float32").train[0][0]
     for _ in range(300):
-        own = watch.Compiled(np.ndarray, tuple(Status), (2, 30), "f", int(random.integers(-5, 5)), random.bytes(8 * 66))
+        own = watch.Compiled(tuple(Status), (2, 30), "f", int(random.integers(-5, 5)), random.bytes(8 * 66))
         assert {own.check(frame.view(np.int32).astype(np.float32)), own.check(frame)} <= set(Status)
 
 
@@ -261,8 +271,9 @@ def test_no_sanitiser_has_a_word_to_say(tmp_path: Path) -> None:
     tiny_c.need("gcc")
     core = tmp_path / "_watch.so"
     flags = "-std=c11 -Wall -Wextra -Werror -Wconversion -Wshadow -O1 -g -shared -fPIC -DPy_LIMITED_API=0x030B0000"
-    checks = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-isystem", sysconfig.get_path("include")]
-    subprocess.run(["gcc", *flags.split(), *checks, ROOT / "edgeticket" / "_watch.c", "-o", core], check=True)
+    checks = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+    headers = ["-isystem", sysconfig.get_path("include"), "-isystem", np.get_include()]
+    subprocess.run(["gcc", *flags.split(), *checks, *headers, ROOT / "edgeticket" / "_watch.c", "-o", core], check=True)
     preload = subprocess.run(["gcc", "-print-file-name=libasan.so"], capture_output=True, text=True, check=True).stdout
     environment = {
         **os.environ,
