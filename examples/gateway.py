@@ -4,7 +4,8 @@
 
 Each DEVICE=FRAMES is a sensor, named as in `edgeticket rollout devices`; FRAMES as in inspection_line.py. Your updater puts bundles into
 BUNDLES as DIGEST.bundle, DIGEST being the SHA-256 of the file, each whole by a rename. Nothing is asked of any other address than the
-server's. One JSON object a frame goes to standard output, everything else to the log on standard error.
+server's; by https:// it proves itself by --ca, and this program itself by --cert. One JSON object a frame goes to standard output,
+everything else to the log on standard error.
 
 Without the server it goes on as it was told last, keeps its reports in STATE and sends them later. It ends by SIGTERM, or when all frames
 are judged, with its last reports on disk.
@@ -35,6 +36,7 @@ from edgeticket.files import write_atomic
 from edgeticket.lock import alone
 from edgeticket.order import DIGEST, Bundles, Choice, Order, choose
 from edgeticket.outbox import Outbox
+from edgeticket.tls import Tls
 from edgeticket.trial import Trial
 
 TICK_S, TIMEOUT_S, LONGEST_PAUSE_S = 0.05, 10.0, 300.0
@@ -52,7 +54,8 @@ def main(arguments: list[str] | None = None) -> int:
         options.key = [key.read_bytes() for key in options.key]
         options.state.mkdir(parents=True, exist_ok=True)
         with alone(options.state / "gateway"):  # its lock in there too: nothing else need be writable
-            run([Sensor(name, source, options) for name, source in options.sensors], options, stopped)
+            server = Server(options.server, Tls(options.cert, options.ca))
+            run(server, [Sensor(name, source, options) for name, source in options.sensors], options, stopped)
     except (EdgeTicketError, OSError) as error:
         print(f"gateway: {error}", file=sys.stderr)
         return getattr(error, "exit_code", 1)
@@ -61,12 +64,19 @@ def main(arguments: list[str] | None = None) -> int:
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("server", help="http://HOST:PORT of `edgeticket rollout serve`")
+    parser.add_argument("server", help="http[s]://HOST:PORT of `edgeticket rollout serve`")
     parser.add_argument("sensors", nargs="+", metavar="DEVICE=FRAMES")
     parser.add_argument("--bundles", type=Path, required=True, help="folder of DIGEST.bundle")
     parser.add_argument(
         "--state", type=Path, required=True, help="folder that outlives a restart, of this program alone"
     )
+    parser.add_argument(
+        "--cert",
+        nargs=2,
+        metavar=("CERT", "KEY"),
+        help="PEM files of a certificate with every DEVICE in it, and its key",
+    )
+    parser.add_argument("--ca", help="PEM file of the CA of the server [the system's]")
     parser.add_argument("--run", help="digest of the bundle to run until the server says otherwise")
     parser.add_argument(
         "--key", type=Path, action="append", default=[], help="public key that must have signed bundles"
@@ -80,8 +90,10 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--loop", action="store_true", help="begin again after the last frame")
     options = parser.parse_args(arguments)
     address = urlsplit(options.server)
-    if address.scheme != "http" or not address.hostname or address.path.strip("/"):
-        parser.error(f"{options.server}: write http://HOST:PORT")
+    if address.scheme not in ("http", "https") or not address.hostname or address.path.strip("/"):
+        parser.error(f"{options.server}: write http://HOST:PORT or https://HOST:PORT")
+    if address.scheme == "http" and (options.cert or options.ca):
+        parser.error("--cert and --ca are for https://")
     if options.run and not DIGEST.fullmatch(options.run):
         parser.error("--run: a digest is 64 digits 0-9a-f")
     split = [word.partition("=") for word in options.sensors]
@@ -91,8 +103,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     return options
 
 
-def run(sensors: list["Sensor"], options: argparse.Namespace, stopped: threading.Event) -> None:
-    server = Server(urlsplit(options.server).netloc)
+def run(server: "Server", sensors: list["Sensor"], options: argparse.Namespace, stopped: threading.Event) -> None:
     for sensor in sensors:
         attempt(sensor.resume)
     if not all(sensor.trial for sensor in sensors):
@@ -207,10 +218,16 @@ class Sensor:
 
 
 class Server:
-    """Of `edgeticket rollout serve`, asked at `host`, HOST:PORT, and nowhere else: no proxy, no redirection."""
+    """Of `edgeticket rollout serve`, asked at `url` and nowhere else: no proxy, no redirection."""
 
-    def __init__(self, host: str) -> None:
-        self._host = host
+    def __init__(self, url: str, tls: Tls) -> None:
+        self._url, self._tls = urlsplit(url), tls
+        self._connection()  # what is wrong with the certificates is said at once
+
+    def _connection(self) -> http.client.HTTPConnection:
+        if self._url.scheme == "http":
+            return http.client.HTTPConnection(self._url.netloc, timeout=TIMEOUT_S)
+        return http.client.HTTPSConnection(self._url.netloc, timeout=TIMEOUT_S, context=self._tls.client())
 
     def order(self, device: str) -> Order:
         return Order.of(self._ask("GET", f"/devices/{quote(device, safe='')}"))
@@ -226,7 +243,7 @@ class Server:
             log.warning("the server refused reports: %s", receipt["refused"])
 
     def _ask(self, method: str, path: str, body: bytes | None = None) -> dict[str, Any]:
-        connection = http.client.HTTPConnection(self._host, timeout=TIMEOUT_S)
+        connection = self._connection()
         try:
             connection.request(method, path, body)
             answer = connection.getresponse()

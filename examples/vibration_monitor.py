@@ -5,7 +5,7 @@
 The stream is raw samples of the bundle's type (int16: two bytes, little-endian), channels interleaved. A machine is in one of three
 states: `normal`; `alarm`, after --raise windows in a row whose label is not normal, until --clear in a row are; `sensor`, while the guard
 finds faults. Every change of state is a line of JSON on standard output and a retained MQTT message on TOPIC/state; TOPIC/online is
-1, and 0 when the monitor is gone (last will). Needs `pip install edgeticket[mqtt]` for MQTT.
+1, and 0 when the monitor is gone (last will). Needs `pip install edgeticket[mqtt]` for MQTT. With --mqtt-ca it is MQTT over TLS.
 """
 
 import argparse
@@ -22,6 +22,7 @@ import numpy as np
 
 from edgeticket.errors import EdgeTicketError
 from edgeticket.runtime import Prediction, Predictor
+from edgeticket.tls import Tls
 
 KEEP_ALIVE_S, TIMEOUT_S = 30, 10.0
 Publish = Callable[[str, str], Any]
@@ -56,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
         unknown = set(options.normal) - set(predictor.manifest["labels"])
         if unknown:
             raise EdgeTicketError(f"--normal {unknown.pop()}: the labels are {', '.join(predictor.manifest['labels'])}")
-        with opened(options.stream) as stream, publisher(options.mqtt, options.topic) as publish:
+        with opened(options.stream) as stream, publisher(options) as publish:
             watched = watch(predictor, windows(stream, predictor.manifest["input"], options.step), options, publish)
     except (EdgeTicketError, OSError) as error:
         print(f"vibration_monitor: {error}", file=sys.stderr)
@@ -76,6 +77,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--clear", dest="clear_after", type=int, default=10, help="windows in a row that end it")
     parser.add_argument("--step", type=int, help="samples from one window to the next (default: a whole window)")
     parser.add_argument("--mqtt", metavar="HOST:PORT")
+    parser.add_argument("--mqtt-ca", help="PEM file of the CA of the broker")
+    parser.add_argument("--mqtt-cert", nargs=2, metavar=("CERT", "KEY"), help="PEM files to show it")
     parser.add_argument("--topic", default="edgeticket")
     parser.add_argument(
         "--key", type=Path, action="append", default=[], help="public key that must have signed the bundle"
@@ -86,6 +89,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         parser.error("--raise, --clear and --step: give 1 or more")
     if options.mqtt and not options.mqtt.rpartition(":")[2].isdecimal():
         parser.error("--mqtt: give HOST:PORT, for example 127.0.0.1:1883")
+    if (options.mqtt_ca and not options.mqtt) or (options.mqtt_cert and not options.mqtt_ca):
+        parser.error("--mqtt-cert needs --mqtt-ca, and that --mqtt HOST:PORT")
     return options
 
 
@@ -134,11 +139,12 @@ def watch(predictor: Predictor, stream: Iterator[np.ndarray], options: argparse.
 
 
 @contextlib.contextmanager
-def publisher(address: str | None, topic: str) -> Iterator[Publish]:
-    """Publishes under `topic`, retained. What is said while the broker is away arrives when it is back.
+def publisher(options: argparse.Namespace) -> Iterator[Publish]:
+    """Publishes under the topic, retained. What is said while the broker is away arrives when it is back.
 
     Raises OSError or EdgeTicketError where there is no broker at the start, EdgeTicketError where there is none at the end.
     """
+    address, topic = options.mqtt, options.topic
     if address is None:
         yield lambda name, text: None
         return
@@ -154,6 +160,8 @@ def publisher(address: str | None, topic: str) -> Iterator[Publish]:
         publish("online", "1")  # again after each interruption: the broker has told the last will meanwhile
         ready.set()
 
+    if options.mqtt_ca:
+        client.tls_set_context(Tls(options.mqtt_cert, options.mqtt_ca).client())
     client.on_connect = connected
     client.will_set(f"{topic}/online", "0", qos=1, retain=True)
     client.reconnect_delay_set(1, 30)
@@ -161,7 +169,9 @@ def publisher(address: str | None, topic: str) -> Iterator[Publish]:
     client.loop_start()
     try:
         if not ready.wait(TIMEOUT_S):
-            raise EdgeTicketError(f"{address} does not answer as an MQTT broker: check the address")
+            raise EdgeTicketError(
+                f"{address} does not answer as an MQTT broker: check the address and the certificates"
+            )
         yield publish
         last = publish("online", "0")
         with contextlib.suppress(RuntimeError):  # not connected

@@ -56,7 +56,11 @@ def test_an_example_needs_nothing_of_edgeticket_but_what_runs_in_a_gateway(path:
     nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Import | ast.ImportFrom)]
     names = {node.module if isinstance(node, ast.ImportFrom) else node.names[0].name for node in nodes}
     own = {name for name in names if name and name.startswith(("edgeticket", "exporters"))}
-    more = {"files", "lock", "order", "outbox", "trial"} if path.stem == "gateway" else {"runtime"}
+    more = {
+        "gateway": {"files", "lock", "order", "outbox", "tls", "trial"},
+        "inspection_line": {"runtime"},
+        "vibration_monitor": {"tls", "runtime"},
+    }[path.stem]
     assert own == {f"edgeticket.{name}" for name in more | {"errors"}}
 
 
@@ -311,12 +315,12 @@ def test_what_a_monitor_refuses(motor: Path, tmp_path: Path) -> None:
 
 
 @contextmanager
-def broker(folder: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
-    """A mosquitto of our own on the loopback address."""
+def broker(folder: Path, port: int, more: str = "allow_anonymous true") -> Iterator[subprocess.Popen[bytes]]:
+    """A mosquitto of our own on the loopback address, with more settings."""
     program = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
     if program is None:
         tiny_c.need("mosquitto")
-    (folder / "mosquitto.conf").write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\nuser root\n")
+    (folder / "mosquitto.conf").write_text(f"listener {port} 127.0.0.1\n{more}\nuser root\n")
     process = subprocess.Popen([str(program), "-c", folder / "mosquitto.conf"], stderr=subprocess.DEVNULL)
     try:
         with socket.socket() as client:
@@ -381,6 +385,25 @@ def test_a_monitor_that_is_killed_leaves_its_last_will(motor: Path, tmp_path: Pa
         process.send_signal(signal.SIGKILL)
         process.wait()
         wait_until(lambda: heard[-1] == ("motor/online", "0"))
+
+
+@pytest.mark.slow
+def test_states_are_published_over_tls(motor: Path, tmp_path: Path) -> None:
+    pytest.importorskip("cryptography")
+    from certificates import SERVER, Authority
+
+    plant = Authority(tmp_path, "plant")
+    (cert, key), own = plant.issue("localhost", purpose=SERVER), plant.issue(common=("motor",))
+    plain, port = free_port(), free_port()
+    more = f"allow_anonymous true\nlistener {port} 127.0.0.1\ncertfile {cert}\nkeyfile {key}\ncafile {plant.path}\nrequire_certificate true"
+    words = [motor, "-", "--normal", "ok", "--clear", "4", "--topic", "motor", "--mqtt", f"localhost:{port}"]
+    with broker(tmp_path, plain, more), listener(plain) as heard:
+        for wrong, code, said in ((key, 2, b"no certificate of a CA"), (own[0], 1, b"CERTIFICATE_VERIFY_FAILED")):
+            assert said in example("vibration_monitor", *words, "--mqtt-ca", wrong, code=code).stderr
+        tls = ["--mqtt-ca", plant.path, "--mqtt-cert", *own]
+        example("vibration_monitor", *words, *tls, feed=course())
+        wait_until(lambda: ("motor/online", "0") in heard)
+    assert states(heard) == [state for state, _ in STATES]
 
 
 @pytest.mark.slow

@@ -1,84 +1,31 @@
-"""examples/gateway.py as its users run it: alone, against a server that misbehaves, and a fleet of it under the real roll-out."""
+"""examples/gateway.py as its users run it: alone, and against a server that misbehaves."""
 
-import importlib.util
 import json
-import os
 import re
-import signal
 import subprocess
 import sys
 import threading
-import time
-import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import fleet_bundles
-import numpy as np
 import pytest
 from fleet_bundles import Made
+from gateways import ENVIRONMENT, PROGRAM, ROOT, bundles, gateway, module
 from servers import free_port, wait_until
 
 from edgeticket.errors import EdgeTicketError
 from edgeticket.order import Order
 from edgeticket.rollout.reports import parse
 from edgeticket.runtime import Predictor
-
-ROOT = Path(__file__).parent.parent
-PROGRAM = ROOT / "examples" / "gateway.py"
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-QUICK = ["--report-s", "0.2", "--period-ms", "5", "--loop"]
+from edgeticket.tls import Tls
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    found = fleet_bundles.make(tmp_path_factory.mktemp("bundles"))
-    (found.folder / "key.pub").write_bytes(found.key)
-    np.savez(found.folder / "frames.npz", x=found.frames)
-    return found
-
-
-class Gateway:
-    """A process of it, with `devices`, that begins with the bundle `old`."""
-
-    def __init__(self, made: Made, url: str, folder: Path, *devices: str, more: list[str] = QUICK) -> None:
-        folder.mkdir(exist_ok=True)
-        self.out, self.err, self.state = folder / "out", folder / "err", folder / "state"
-        frames = [f"{device}={made.folder / 'frames.npz'}" for device in devices]
-        places = ["--bundles", made.folder, "--state", self.state, "--key", made.folder / "key.pub"]
-        words = [sys.executable, PROGRAM, url, *frames, *places, "--run", made.digests["old"], *more]
-        with self.out.open("ab") as out, self.err.open("ab") as err:
-            self.process = subprocess.Popen([str(word) for word in words], stdout=out, stderr=err, env=ENVIRONMENT)
-
-    def rows(self, last: int = 1 << 40) -> list[dict[str, Any]]:
-        """Of its output, or of the whole lines in so many of its last bytes."""
-        with self.out.open("rb") as file:
-            begin = max(0, file.seek(0, os.SEEK_END) - last)
-            file.seek(begin)
-            first, *lines = file.read().split(b"\n")
-        return [json.loads(line) for line in ([] if begin else [first]) + lines[:-1]] if lines else []
-
-    def made(self) -> list[bytes]:
-        """The lines of all reports, by the log."""
-        return [line.partition(b" report ")[2] for line in self.err.read_bytes().splitlines() if b" report {" in line]
-
-    def ended(self, how: int = signal.SIGTERM) -> int:
-        self.process.send_signal(how)
-        return self.process.wait(30)
-
-
-@contextmanager
-def gateway(*arguments: Any, **options: Any) -> Iterator[Gateway]:
-    own = Gateway(*arguments, **options)
-    try:
-        yield own
-    finally:
-        own.process.kill()
-        own.process.wait()
-        sys.stdout.write(own.err.read_text()[-3000:])
+    return bundles(tmp_path_factory.mktemp("bundles"))
 
 
 class Fake(ThreadingHTTPServer):
@@ -162,24 +109,12 @@ def test_without_a_server_frames_are_judged_and_reports_kept(made: Made, tmp_pat
     assert "Connection refused" in own.err.read_text()
 
 
-def module() -> Any:
-    sys.path.insert(0, str(PROGRAM.parent))
-    try:
-        spec = importlib.util.spec_from_file_location("gateway", PROGRAM)
-        assert spec
-        assert spec.loader
-        found = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(found)
-        return found
-    finally:
-        sys.path.remove(str(PROGRAM.parent))
-
-
 def test_what_a_gateway_refuses(made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folders, frames = ["--bundles", str(made.folder), "--state", str(tmp_path)], f"a={made.folder / 'frames.npz'}"
     for said, words in {
-        "write http://HOST:PORT": ["https://x", frames],
-        "write http://HOST:PORT or": ["http://x/y", frames],
+        "write http://HOST:PORT": ["ftp://x", frames],
+        "write http://HOST:PORT or": ["https://x/y", frames],
+        "are for https://": ["http://x", frames, "--ca", "ca.pem"],
         "64 digits": ["http://x", frames, "--run", "../x"],
         "each device once": ["http://x", frames, frames],
         "DEVICE=FRAMES, each": ["http://x", "frames.npz"],
@@ -188,11 +123,15 @@ def test_what_a_gateway_refuses(made: Made, tmp_path: Path, capsys: pytest.Captu
             module().parse([*words, *folders])
         assert said.removesuffix(" or") in capsys.readouterr().err
     (tmp_path / "a.reports").write_bytes(b"{}")
-    for said, words in {"damaged: remove it": [], "absent.pub": ["--key", "absent.pub"]}.items():
-        command = [sys.executable, str(PROGRAM), "http://x", frames, *folders, *words]
+    for said, words, code in (
+        ("damaged: remove it", [], 1),
+        ("absent.pub", ["--key", "absent.pub"], 1),
+        ("absent.pem: no certificate of a CA", ["--ca", "absent.pem"], 2),
+    ):
+        command = [sys.executable, str(PROGRAM), "https://x", frames, *folders, *words]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=ENVIRONMENT)
         assert said in done.stderr
-        assert (done.returncode, "Traceback" in done.stderr) == (1, False)
+        assert (done.returncode, "Traceback" in done.stderr) == (code, False)
 
 
 def test_sigterm_saves_the_last_report_and_a_second_one_on_the_same_state_is_refused(
@@ -362,7 +301,7 @@ def busy(handler: FakeHandler) -> None:
 def test_nothing_but_a_receipt_is_one_and_nothing_but_an_order(made: Made) -> None:
     with fake() as elsewhere, fake() as server:
         server.elsewhere = elsewhere.server_address[1]
-        own = module().Server(server.url.removeprefix("http://"))
+        own = module().Server(server.url, Tls())
         server.order = told(made.digests["old"])
         own.send([b"a", b"b"])
         assert own.order("press/8").run == made.digests["old"]
@@ -390,188 +329,3 @@ def test_with_a_server_that_talks_nonsense_the_line_goes_on(made: Made, tmp_path
     assert "the line goes on" in own.err.read_text()
     kept = json.loads((own.state / "line-7.reports").read_bytes())["waiting"]
     assert [line.encode() for line in kept] == own.made()
-
-
-# a fleet
-
-
-STAGED = [
-    "--gate",
-    "disagreement=5%:60%",
-    "--gate",
-    "self_test=5%:60%",
-    "--gate",
-    "guard=10%:60%",
-    "--gate",
-    "latency=20%:70%",
-]
-DEVICES = [f"line-{i}" for i in range(20)]
-
-
-class Fleet:
-    """A roll-out server of its own process, and four gateways with five devices each."""
-
-    def __init__(self, made: Made, folder: Path) -> None:
-        self.made, self.folder, self.port = made, folder, free_port()
-        self.database, self.stack = str(folder / "fleet.db"), ExitStack()
-        self.edgeticket("devices", "--add", "-", feed="\n".join(DEVICES))
-        self.server: subprocess.Popen[bytes] | None = None
-        self.gateways: dict[int, Gateway] = {}
-        self.left: list[bytes] = []
-
-    def edgeticket(self, *words: str, feed: str = "") -> list[Any]:
-        name, *rest = words
-        command = [sys.executable, "-m", "edgeticket", "rollout", name, self.database, *rest, "--format", "json"]
-        done = subprocess.run(command, input=feed, capture_output=True, text=True, env=ENVIRONMENT, timeout=60)
-        assert done.returncode == 0, done.stderr
-        return [json.loads(line) for line in done.stdout.splitlines()]
-
-    def serve(self) -> None:
-        command = [
-            sys.executable,
-            "-m",
-            "edgeticket",
-            "rollout",
-            "serve",
-            self.database,
-            "--http",
-            f"127.0.0.1:{self.port}",
-        ]
-        self.server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=ENVIRONMENT)
-        assert self.server.stderr
-        assert b"listening at" in self.server.stderr.readline()
-
-    def kill(self) -> None:
-        if self.server and self.server.stderr:
-            self.server.kill()
-            self.server.wait()
-            self.server.stderr.close()
-
-    def kill_gateway(self, i: int) -> None:
-        """And start it again. What it had not sent may be missing from its log."""
-        own = self.gateways[i]
-        assert own.ended(signal.SIGKILL) == -signal.SIGKILL
-        for path in own.state.glob("*.reports"):
-            self.left += [line.encode() for line in json.loads(path.read_bytes())["waiting"]]
-        size = own.out.stat().st_size
-        self.start(i)
-        wait_until(lambda: own.out.stat().st_size > size)
-
-    def start(self, *numbers: int) -> None:
-        more = ["--report-s", "0.3", "--period-ms", "50", "--deadline-ms", "1000", "--loop"]
-        for i in numbers:
-            own = gateway(
-                self.made, f"http://127.0.0.1:{self.port}", self.folder / f"{i}", *DEVICES[5 * i : 5 * i + 5], more=more
-            )
-            self.gateways[i] = self.stack.enter_context(own)
-
-    def new(self, name: str, *plan: str) -> None:
-        old = ["--previous", str(self.made.path("old"))] if name == "equal" else []
-        self.edgeticket("new", name, "--model", str(self.made.path(name)), *old, *STAGED, *plan)
-
-    def status(self) -> dict[str, Any]:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/status", timeout=30) as answer:
-            return dict(json.load(answer))
-
-    def ends(self, state: str) -> dict[str, Any]:
-        """The decision that the roll-out ends with."""
-        wait_until(lambda: time.sleep(0.1) or self.status()["state"] == state, 60)
-        return dict(self.edgeticket("log")[-1])
-
-    def answer_by(self, name: str) -> None:
-        """Until every device does."""
-        wait_until(lambda: time.sleep(0.1) or self.latest() == dict.fromkeys(DEVICES, self.made.digests[name]))
-
-    def latest(self) -> dict[str, str]:
-        """By device, the digest of the model that answered last."""
-        return {row["device"]: row["model"] for own in self.gateways.values() for row in own.rows(4096)}
-
-    def got(self, name: str) -> set[str]:
-        """Devices where a model ever answered."""
-        rows = [row for own in self.gateways.values() for row in own.rows()]
-        return {row["device"] for row in rows if row["model"] == self.made.digests[name]}
-
-    def reports(self, name: str) -> list[Any]:
-        made = {*self.left, *(line for own in self.gateways.values() for line in own.made())}
-        found = [parse(line) for line in made]
-        assert len({(each.device, each.sequence) for each in found}) == len(found)
-        return [each for each in found if each.model == self.made.digests[name]]
-
-
-@pytest.fixture
-def fleet(made: Made, tmp_path: Path) -> Iterator[Fleet]:
-    pytest.importorskip("sqlalchemy")
-    own = Fleet(made, tmp_path)
-    with own.stack:
-        try:
-            yield own
-        finally:
-            own.kill()
-
-
-@pytest.mark.slow
-def test_a_fleet_takes_an_equal_model_refuses_others_and_loses_no_report(fleet: Fleet) -> None:
-    fleet.serve()
-    fleet.new("equal", "--stages", "shadow:20,20,100", "--quorum", "1")
-    fleet.start(0, 1, 2, 3)
-    an_equal_model_gets_through_all_stages(fleet)
-    one_that_disagrees_is_taken_back(fleet)
-    one_that_fails_its_golden_vectors_never_answers(fleet)
-    no_report_is_lost_or_counted_twice_whoever_is_killed(fleet)
-
-
-def an_equal_model_gets_through_all_stages(fleet: Fleet) -> None:
-    assert fleet.ends("done")["why"] == "every gate of the last stage passed"
-    assert [each["action"] for each in fleet.edgeticket("log")] == ["start", "advance", "advance", "finish"]
-    fleet.answer_by("equal")
-    found = fleet.reports("equal")
-    assert {each.device for each in found} == set(DEVICES)
-    assert sum(each.disagreements or 0 for each in found) == 0 < sum(each.inferences for each in found)
-    assert {each.self_test for each in found} == {"ok"}
-
-
-def one_that_disagrees_is_taken_back(fleet: Fleet) -> None:
-    fleet.new("swapped", "--stages", "20,100")
-    found = fleet.ends("reverted")
-    gate = found["numbers"]["gates"]["disagreement"]
-    assert found["why"] == "stopped by disagreement"
-    assert gate["stopped"]
-    assert gate["failures"] == gate["units"] > 0
-    fleet.answer_by("equal")
-    got = fleet.got("swapped")
-    assert 0 < len(got) <= found["numbers"]["members"] == 4
-    assert {each.device for each in fleet.reports("swapped")} <= got
-    assert all(each.disagreements == each.inferences for each in fleet.reports("swapped"))
-
-
-def one_that_fails_its_golden_vectors_never_answers(fleet: Fleet) -> None:
-    fleet.new("broken", "--stages", "shadow:20,100")
-    found = fleet.ends("reverted")
-    assert found["why"] == "stopped by self_test"
-    assert found["numbers"]["gates"]["self_test"]["failures"] == found["numbers"]["gates"]["self_test"]["units"]
-    fleet.answer_by("equal")
-    assert fleet.got("broken") == set()
-    assert {(each.self_test, each.inferences) for each in fleet.reports("broken")} == {("failed", 0)}
-
-
-def no_report_is_lost_or_counted_twice_whoever_is_killed(fleet: Fleet) -> None:
-    """One device is silent, so that the stage does not end; one gate counts inferences and the others reports."""
-    fleet.edgeticket("devices", "--add", "-", feed="silent")
-    fleet.new("again", "--stages", "100", "--quorum", "1", "--gate", "guard=10%:60%,unit=inference")
-    for pause in (1.0, 0.4):
-        time.sleep(pause)
-        fleet.kill()
-        fleet.kill_gateway(0)
-        fleet.serve()
-        time.sleep(pause)
-        fleet.kill_gateway(0)
-    fleet.answer_by("again")
-    assert [own.ended() for own in fleet.gateways.values()] == [0] * 4
-    found, made = fleet.status(), fleet.reports("again")
-    assert found["state"] == "running"
-    assert found["silent"] == 1
-    assert found["gates"]["self_test"]["units"] == len(made)
-    assert found["gates"]["guard"]["units"] == sum(each.inferences for each in made)
-    assert found["refused"] == {}
-    for own in fleet.gateways.values():
-        assert all(json.loads(path.read_bytes())["waiting"] == [] for path in own.state.glob("*.reports"))

@@ -201,6 +201,7 @@ def test_a_whole_report() -> None:
         (line(sequence=-1), "wrong-value"),
         (line(sequence=True), "wrong-value"),
         (line(sequence=2**63), "wrong-value"),
+        (line(inferences=2**31 + 1), "wrong-value"),
         (line(sequence=1.0), "wrong-value"),
         (line(inferences="9"), "wrong-value"),
         (line(self_test="OK"), "wrong-value"),
@@ -779,16 +780,20 @@ def test_a_rollout_by_hand(path: str, tmp_path: Path) -> None:
 def test_the_commands_of_the_documentation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = (Path(__file__).parent.parent / "docs" / "rollout.md").read_text()
     words = [shlex.split(each)[2:] for each in re.findall(r"^    edgeticket rollout .*", text, re.MULTILINE)]
-    assert [each[0] for each in words] == ["devices", "new", "serve", "status"]
+    assert [each[0] for each in words] == ["devices", "new", "serve", "status", "serve", "serve"]
     monkeypatch.chdir(tmp_path)
     for name, content in [("names.txt", "\n".join(DEVICES)), ("new.bundle", "1"), ("old.bundle", "0")]:
         Path(name).write_text(content)
+    for name in ("server", "controller", "ca"):
+        Path(f"{name}.pem").touch()
+        Path(f"{name}.key").touch()
+    group: Any = main.get_command(click.Context(main), "rollout")
     for each in words:
-        if each[0] != "serve":
+        if each[0] == "serve":
+            group.commands["serve"].make_context("serve", each[1:])
+        else:
             run(*each)
     assert status.assignment(Store("fleet.db"), DEVICES[0])["run"] == digest(0)
-    serve: Any = main.get_command(click.Context(main), "rollout")
-    serve.commands["serve"].make_context("serve", words[2][1:])
 
 
 def test_what_the_command_line_refuses(path: str) -> None:

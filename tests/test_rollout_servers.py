@@ -165,6 +165,50 @@ def test_postgresql_keeps_the_log_as_it_is(database: str) -> None:
     assert len(status.log(Store(database))) == 1
 
 
+@pytest.mark.parametrize("table", ["devices (serial text)", "orders (number int)"])
+def test_postgresql_of_something_else_is_left_alone(database: str, table: str) -> None:
+    import psycopg
+
+    with psycopg.connect(database) as connection:
+        connection.execute(f"CREATE TABLE {table}")  # type: ignore[call-overload]
+    with pytest.raises(UsageError, match=f"other tables, such as {table.split()[0]}"):
+        Store(database, create=True)
+    with psycopg.connect(database) as connection:
+        found = connection.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'").fetchall()
+    assert found == [(1,)]
+
+
+def test_postgresql_keeps_what_a_hook_says(database: str) -> None:
+    store = started(database)
+    assert hooks.run_hook(store, r"printf 'a\0b'", 30) == hooks.HookRun(1, 0, "a\0b")
+    assert hooks.run_hook(store, "false", 30) is None
+    assert status.status(store)["hook"]["output"] == "a?b"
+
+
+def test_a_postgresql_that_restarts_does_not_end_serve(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its connections are ended as a restart ends them, for as long as some looks take."""
+    import psycopg
+
+    monkeypatch.setattr(service, "LOOK_S", 0.02)
+    ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    store, stopped, told = started(database), threading.Event(), list[dict[str, Any]]()
+    served = http.Server(store, ("127.0.0.1", 0))
+    hook = service.Hook("true")
+    thread = threading.Thread(target=service.serve, args=(store, served, None, hook, stopped, told.append))
+    thread.start()
+    try:
+        wait_until(lambda: status.status(Store(database))["hook"])
+        with psycopg.connect(database, autocommit=True) as connection:
+            assert sum(len(connection.execute(ended).fetchall()) for _ in range(50)) > 10
+        wait_until(lambda: call(f"http://127.0.0.1:{served.server_address[1]}/reports", line())[0] == 200)
+        controller.revert(Store(database), "fire")
+        wait_until(lambda: told or not thread.is_alive())
+        assert [each["action"] for each in told] == ["revert"]
+    finally:
+        stopped.set()
+        thread.join()
+
+
 @pytest.mark.slow
 def test_postgresql_when_the_controller_is_killed(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(intake, "CHUNK", 7)
@@ -336,8 +380,8 @@ def publish(port: int, payloads: list[bytes]) -> None:
     client.loop_stop()
 
 
-def units(store: Store) -> int:
-    return int(status.status(store)["gates"]["disagreement"]["units"])
+def units(store: Store, gate: str = "disagreement") -> int:
+    return int(status.status(store)["gates"][gate]["units"])
 
 
 def test_reports_by_mqtt(mosquitto: int, tmp_path: Path) -> None:
@@ -372,13 +416,39 @@ def test_a_store_that_fails_leaves_the_messages_with_the_broker(
         tried.set()
         raise EdgeTicketError("the disk is full")
 
-    monkeypatch.setattr(mqtt, "ingest", broken)
+    monkeypatch.setattr(mqtt, "ingest_sent", broken)
     with listening(store, mosquitto):
         publish(mosquitto, list(lines(2)))
         assert tried.wait(30)
         assert units(store) == 0
-        monkeypatch.setattr(mqtt, "ingest", ingest)
+        monkeypatch.setattr(mqtt, "ingest_sent", intake.ingest_sent)
         wait_until(lambda: units(store) == 40)
+
+
+def test_a_message_that_cannot_be_taken_ends_nothing(
+    mosquitto: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from edgeticket.rollout import mqtt
+
+    store, tried = started(str(tmp_path / "fleet.db"), ENDLESS), list[list[bytes]]()
+
+    def fragile(where: Store, sent: Any) -> Any:
+        tried.append([content for content, _ in sent])
+        if b"poison" in tried[-1]:
+            raise OverflowError
+        return intake.ingest(where, tried[-1])
+
+    monkeypatch.setattr(mqtt, "ingest_sent", fragile)
+    for _ in range(2):
+        with listening(store, mosquitto):
+            publish(mosquitto, [*lines(1), b"poison", *lines(1, first=2)])
+            wait_until(lambda: units(store) == 40 and sum(map(len, tried)) >= 41)
+        assert [b"poison"] in tried
+        tried.clear()
+    with listening(store, mosquitto):
+        publish(mosquitto, [line(DEVICES[0], 3)])
+        wait_until(lambda: units(store) == 41)
+    assert b"poison" not in b"".join(map(b"".join, tried))
 
 
 def test_a_broker_that_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,8 @@ from edgeticket.errors import EdgeTicketError, UsageError
 FLEET = "FLEET is a SQLite file, or postgresql://USER@HOST/DATABASE."
 fleet_argument = click.argument("fleet")
 hook_option = click.option("--hook", help="Command that tells your updater; see docs/rollout.md.")
+PEM = click.Path(exists=True, dir_okay=False)
+PAIR: dict[str, Any] = {"nargs": 2, "type": PEM, "metavar": "CERT KEY"}
 timeout_option = click.option(
     "--hook-timeout-s", default=60.0, show_default=True, help="End the hook after so many seconds."
 )
@@ -55,8 +57,14 @@ def _store(fleet: str, create: bool = False) -> Any:
 
 def _digest(text: str) -> str:
     """Of a file, or itself."""
-    path = Path(text)
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else text
+    from edgeticket.rollout.plan import DIGEST
+
+    try:
+        return text if DIGEST.fullmatch(text) else hashlib.sha256(Path(text).read_bytes()).hexdigest()
+    except OSError as error:
+        raise UsageError(
+            f"{text}: no digest of 64 digits 0-9a-f, and no file ({error.strerror}): check the path"
+        ) from None
 
 
 def _echo(output_format: str, found: Any, lines: Iterable[str]) -> None:
@@ -70,7 +78,7 @@ def _echo(output_format: str, found: Any, lines: Iterable[str]) -> None:
 @click.option("--silent", is_flag=True, help="Only devices of the stage that have not reported in it.")
 @format_option
 def devices(fleet: str, add: IO[str] | None, remove: IO[str] | None, silent: bool, output_format: str) -> None:
-    """Add devices to FLEET or take them out; without either, say what each should run."""
+    """Add devices to FLEET or take them out; without either, list them and what each should run."""
     from edgeticket.rollout import controller, status
 
     store = _store(fleet, create=add is not None)
@@ -83,7 +91,7 @@ def devices(fleet: str, add: IO[str] | None, remove: IO[str] | None, silent: boo
             _echo(output_format, name, [name])
     else:
         for each in status.assignments(store):
-            _echo(output_format, each, [f"{each['device']}  {each['run']}  {each['aside'] or '-'}"])
+            _echo(output_format, each, [f"{each['device']}  {each['run'] or '-'}  {each['aside'] or '-'}"])
 
 
 def _names(file: IO[str]) -> list[str]:
@@ -132,6 +140,8 @@ def report(fleet: str, files: tuple[IO[bytes], ...], output_format: str) -> None
         found,
         [f"{found['counted']} counted, {found['other']} other, {found['replayed']} there before{refused}"],
     )
+    if refused and not (found["counted"] or found["other"] or found["replayed"]):
+        raise EdgeTicketError("no line is a report of this fleet: check the files, and the names of `rollout devices`")
 
 
 @command.command("status")
@@ -193,36 +203,57 @@ def log(fleet: str, output_format: str) -> None:
 
 @command.command("serve")
 @fleet_argument
-@click.option("--http", help="HOST:PORT to take reports at; use 127.0.0.1 behind a proxy that knows your devices.")
-@click.option("--mqtt", help="mqtt[s]://[USER@]HOST[:PORT]/TOPIC to take reports from.")
+@click.option("--http", help="HOST:PORT to take reports at.")
+@click.option("--http-cert", **PAIR, help="PEM files of the server's certificate and its key: HTTPS.")
+@click.option(
+    "--http-ca",
+    type=PEM,
+    help="PEM file of the CA of the devices: each speaks only for those that its certificate names. Without it anyone is believed: use 127.0.0.1.",
+)
+@click.option(
+    "--mqtt",
+    help="mqtt[s]://[USER@]HOST[:PORT]/TOPIC to take reports from; where its last level is {device}, only those of the device named there.",
+)
 @click.option("--mqtt-password", type=click.File("r"), help="File that holds it.")
+@click.option("--mqtt-cert", **PAIR, help="PEM files of a certificate to show the broker, and its key.")
+@click.option("--mqtt-ca", type=PEM, help="PEM file of the CA of the broker.  [default: the system's]")
 @hook_option
 @timeout_option
 @format_option
 def serve(
     fleet: str,
     http: str | None,
+    http_cert: tuple[str, str] | None,
+    http_ca: str | None,
     mqtt: str | None,
     mqtt_password: IO[str] | None,
+    mqtt_cert: tuple[str, str] | None,
+    mqtt_ca: str | None,
     hook: str | None,
     hook_timeout_s: float,
     output_format: str,
 ) -> None:
-    """Take reports by HTTP or MQTT and run the hook, until interrupted; print each decision."""
+    """Take reports by HTTP or MQTT and run the hook, until interrupted; print each decision. Certificates: docs/rollout.md."""
     from edgeticket.rollout import http as web
     from edgeticket.rollout import service, show
     from edgeticket.rollout.mqtt import Listener, broker
+    from edgeticket.tls import Tls
 
     if not http and not mqtt:
         raise UsageError("nothing to serve: name --http HOST:PORT, --mqtt URL, or both")
+    if (http_cert and not http) or (http_ca and not http_cert):
+        raise UsageError("--http-ca needs --http-cert, and that --http HOST:PORT")
+    if (mqtt_cert or mqtt_ca) and not (mqtt or "").startswith("mqtts:"):
+        raise UsageError("--mqtt-cert and --mqtt-ca need --mqtt mqtts://HOST/TOPIC")
     store, stopped = _store(fleet), threading.Event()
-    server = web.Server(store, service.address(http)) if http else None
+    server = web.Server(store, service.address(http), Tls(http_cert, http_ca) if http_cert else None) if http else None
     password = mqtt_password.read().strip() if mqtt_password else None
-    listener = Listener(store, broker(mqtt), password) if mqtt else None
+    listener = Listener(store, broker(mqtt), password, Tls(mqtt_cert, mqtt_ca)) if mqtt else None
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
     if server:
-        click.echo(f"listening at http://{server.server_address[0]!s}:{server.server_address[1]}/reports", err=True)
+        scheme = "https" if http_cert else "http"
+        click.echo(f"listening at {scheme}://{server.server_address[0]!s}:{server.server_address[1]}/reports", err=True)
     called = service.Hook(hook, hook_timeout_s) if hook else None
     service.serve(
         store, server, listener, called, stopped, lambda found: _echo(output_format, found, show.decision(found))
@@ -238,7 +269,7 @@ def serve(
 @click.option("--between", default=0.0, show_default=True, help="Correlation of reports of one device.")
 @click.option("--days", type=click.IntRange(min=1), default=365, show_default=True, help="Give up after so many.")
 @click.option("--fleets", type=click.IntRange(min=1), default=100, show_default=True, help="How often to simulate.")
-@click.option("--seed", default=0, show_default=True, help="Of the first fleet.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the first fleet.")
 @plan_options
 @format_option
 def simulate(

@@ -10,7 +10,7 @@ from edgeticket.rollout import current as rows
 from edgeticket.rollout import store
 from edgeticket.rollout.current import Current
 from edgeticket.rollout.gating import fresh, judge
-from edgeticket.rollout.members import bound, position
+from edgeticket.rollout.members import bound, position, size
 from edgeticket.rollout.plan import DIGEST, NAME, Plan
 from edgeticket.rollout.replay import NOTHING
 from edgeticket.rollout.store import Store
@@ -36,7 +36,10 @@ def register(where: Store, names: Iterable[str]) -> int:
 
 
 def remove(where: Store, names: Iterable[str]) -> int:
-    """Take devices out of the fleet, such as scrapped ones, which a stage would wait for; returns how many were in it."""
+    """Take devices out of the fleet, such as scrapped ones, which a stage would wait for; returns how many were in it.
+
+    One that is added again is waited for again, and where a device counts once it has counted.
+    """
     wanted = [{"device": name} for name in set(names)]
     with where.writing() as connection:
         before = len(rows.names(connection))
@@ -49,11 +52,8 @@ def remove(where: Store, names: Iterable[str]) -> int:
 
 
 def _recount(connection: sa.Connection) -> None:
-    if connection.execute(sa.select(store.rollouts.c.id).limit(1)).first() is None:
-        return
-    current = rows.latest(connection)
-    inside = sum(current.holds(name) for name in rows.names(connection))
-    _update(connection, current.id, members=inside)
+    if current := rows.newest(connection):
+        _update(connection, current.id, members=sum(map(current.holds, rows.names(connection))))
 
 
 def start(where: Store, name: str, plan: Plan, model: str, previous: str | None = None) -> Current:
@@ -73,7 +73,9 @@ def start(where: Store, name: str, plan: Plan, model: str, previous: str | None 
         fleet = rows.names(connection)
         check_reachable(plan, len(fleet))
         row = {"name": name, "plan": plan.to_json(), "model": model, "previous": previous, "state": "running"}
-        connection.execute(store.rollouts.insert().values(**row, stage=0, bound=-1, members=0, hook_until=0))
+        connection.execute(
+            store.rollouts.insert().values(**row, stage=0, bound=-1, members=0, hook_since=0, hook_until=0)
+        )
         current = _enter(connection, rows.latest(connection), 0)
         rows.record(
             connection, current, "start", "started by hand", {"members": current.members, "plan": plan.to_json()}
@@ -104,9 +106,8 @@ def _check_idle(connection: sa.Connection, name: str) -> None:
 
 
 def _in_use(connection: sa.Connection) -> str | None:
-    if connection.execute(sa.select(store.rollouts.c.id).limit(1)).first() is None:
+    if (last := rows.newest(connection)) is None:
         return None
-    last = rows.latest(connection)
     return last.model if last.state == "done" else last.previous
 
 
@@ -115,11 +116,11 @@ def check_reachable(plan: Plan, devices: int) -> None:
     if not devices:
         raise UsageError("the fleet has no device: add them by `edgeticket rollout devices`")
     for index, stage in enumerate(plan.stages):
-        inside = -(-devices * stage.percent // 100)
+        inside = size(devices, stage.percent)
         for name, test in plan.tests(index).items():
             if plan.gates[name].unit == "device" and test.least() > inside:
                 raise UsageError(
-                    f"stage {stage.name} has {inside:.0f} devices, and gate {name} needs {test.least()} without one failure: let "
+                    f"stage {stage.name} has {inside} devices, and gate {name} needs {test.least()} without one failure: let "
                     "the stage be larger, the bad rate or alpha higher, or the unit be report (docs/rollout.md says what it assumes)"
                 )
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
 
@@ -56,14 +56,18 @@ class Current:
         return Assignment(self.previous, self.model) if self.at.shadow else Assignment(self.model, self.previous)
 
 
+def newest(connection: sa.Connection) -> Current | None:
+    """The roll-out that was started last."""
+    columns = (store.rollouts.c[field.name] for field in fields(Current))
+    row = connection.execute(sa.select(*columns).order_by(store.rollouts.c.id.desc()).limit(1)).first()
+    return Current(**row._asdict() | {"plan": Plan.from_json(row.plan)}) if row else None
+
+
 def latest(connection: sa.Connection) -> Current:
-    """The newest roll-out. Raises UsageError where there is none."""
-    row = connection.execute(sa.select(store.rollouts).order_by(store.rollouts.c.id.desc()).limit(1)).first()
-    if row is None:
-        raise UsageError("no roll-out was started yet: `edgeticket rollout new` starts one")
-    values = dict(row._mapping)
-    del values["hook_until"]
-    return Current(**values | {"plan": Plan.from_json(row.plan)})
+    """The same. Raises UsageError where none was."""
+    if found := newest(connection):
+        return found
+    raise UsageError("no roll-out was started yet: `edgeticket rollout new` starts one")
 
 
 def names(connection: sa.Connection) -> list[str]:

@@ -22,7 +22,10 @@ from edgeticket.rollout.store import Store
 
 TIMED_OUT, NOT_STARTED = 124, 127  # exit codes, as a shell has them
 LONGEST_OUTPUT = 2000  # characters that are kept
-MARGIN_S = 5.0  # after the time-out, until another process may run the hook of a process that died
+LONGEST_S = 86400
+MARGIN_S = (
+    5.0  # after the time-out, until another process may run the hook of a process that died; two clocks differ by less
+)
 
 
 @dataclass(frozen=True)
@@ -38,9 +41,11 @@ def run_hook(where: Store, command: str, timeout_s: float) -> HookRun | None:
     """Run `command` for the newest decision, if it has not succeeded for that one yet and runs nowhere else; else None.
 
     Only the newest: its standard input is the whole state that is wanted (`orders`), so an older call that failed is not missed.
-    Raises UsageError for a command that cannot be split into words.
+    Raises UsageError for a command that cannot be split into words, and for a time-out that is none.
     """
     words = _words(command)
+    if not 0 < timeout_s <= LONGEST_S:
+        raise UsageError(f"the hook's time-out is {timeout_s:g} s: it is above 0 and at most {LONGEST_S} s")
     with where.writing() as connection:
         claimed = _claim(connection, timeout_s)
     if claimed is None:
@@ -79,9 +84,11 @@ def _claim(connection: sa.Connection, timeout_s: float) -> tuple[int, str] | Non
     if newest is None or _succeeded(connection, newest.id):
         return None
     now, table = time.time(), store.rollouts
-    if connection.execute(sa.select(sa.func.max(table.c.hook_until))).scalar_one() > now:
+    claims = table.c.hook_until > now, table.c.hook_since < now + MARGIN_S  # or else the clock was set back since
+    if connection.execute(sa.select(table.c.id).where(*claims)).first():
         return None
-    connection.execute(table.update().where(table.c.id == newest.rollout).values(hook_until=now + timeout_s + MARGIN_S))
+    claim = {"hook_since": now, "hook_until": now + timeout_s + MARGIN_S}
+    connection.execute(table.update().where(table.c.id == newest.rollout).values(**claim))
     current = rows.latest(connection)
     facts = {"decision": newest.id, "rollout": current.name, "action": newest.action, "state": current.state}
     return newest.id, json.dumps(

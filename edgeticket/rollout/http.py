@@ -1,10 +1,12 @@
 """Reports by HTTP: POST /reports, JSON lines. GET /devices/NAME says what a device should run, GET /status how it stands.
 
-It knows no user and no password: keep it on the loopback address, behind a proxy that checks the devices' certificates.
+With a CA of the devices, a client speaks for those that its certificate names (tls.py), and anyone with a certificate may ask for the
+status. Without, it knows nobody: keep it on the loopback address.
 """
 
 import json
 import logging
+import sys
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -15,6 +17,7 @@ from edgeticket.rollout.intake import ingest
 from edgeticket.rollout.reports import lines
 from edgeticket.rollout.status import assignment, status
 from edgeticket.rollout.store import Store
+from edgeticket.tls import Tls, named
 
 LARGEST = 8 << 20  # bytes of a request
 PATIENCE_S = 30.0  # with a client that says nothing
@@ -22,13 +25,15 @@ log = logging.getLogger(__name__)
 
 
 class Server(ThreadingHTTPServer):
-    """Serves `where` at `address`, port 0 for any; raises EdgeTicketError where that cannot be had."""
+    """Serves `where` at `address`, port 0 for any, by HTTPS with `tls`. Raises EdgeTicketError where that cannot be had."""
 
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, where: Store, address: tuple[str, int]) -> None:
-        self.where = where
+    def __init__(self, where: Store, address: tuple[str, int], tls: Tls | None = None) -> None:
+        self.where, self.tls = where, tls
+        if tls:
+            tls.server()  # what is wrong with its files is said now
         try:
             super().__init__(address, _Handler)
         except (OSError, OverflowError) as error:
@@ -36,14 +41,28 @@ class Server(ThreadingHTTPServer):
                 f"cannot listen at {address[0]}:{address[1]} ({error}): choose another address"
             ) from error
 
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        """In the connection's own thread: no handshake holds up another."""
+        if self.tls is None:
+            return super().finish_request(request, client_address)
+        request.settimeout(PATIENCE_S)
+        with self.tls.server().wrap_socket(request, server_side=True) as secured:
+            super().finish_request(secured, client_address)
+
     def handle_error(self, request: Any, client_address: Any) -> None:
-        log.warning("%s: the connection broke", client_address[0])
+        log.warning("%s: the connection broke (%s)", client_address[0], sys.exception())
 
 
 class _Handler(BaseHTTPRequestHandler):
     server: Server
     timeout = PATIENCE_S
+    disable_nagle_algorithm = True  # an answer is two small packets: the second waited 40 ms
     protocol_version = "HTTP/1.1"
+
+    def setup(self) -> None:
+        super().setup()
+        tls = self.server.tls
+        self.own = named(self.connection.getpeercert()) if tls and tls.ca else None  # devices; None for any
 
     def do_POST(self) -> None:
         if self.path != "/reports":
@@ -57,13 +76,18 @@ class _Handler(BaseHTTPRequestHandler):
         if len(body) < int(length):
             self.close_connection = True  # cut off: it will be sent again
             return None
-        return self._answer(lambda: ingest(self.server.where, lines(body)).to_json())
+        return self._answer(lambda: ingest(self.server.where, lines(body), self.own).to_json())
 
     def do_GET(self) -> None:
         if self.path == "/status":
             return self._answer(lambda: status(self.server.where))
         if self.path.startswith("/devices/"):
-            return self._answer(lambda: assignment(self.server.where, unquote(self.path.removeprefix("/devices/"))))
+            device = unquote(self.path.removeprefix("/devices/"))
+            if self.own is not None and device not in self.own:
+                return self._refuse(
+                    HTTPStatus.FORBIDDEN, f"the certificate names {', '.join(sorted(self.own)) or 'nobody'}"
+                )
+            return self._answer(lambda: assignment(self.server.where, device))
         return self._refuse(HTTPStatus.NOT_FOUND, "there are /status and /devices/NAME")
 
     def _answer(self, result: Any) -> None:

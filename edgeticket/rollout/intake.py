@@ -1,9 +1,10 @@
 """Reports into the store: each counts once, whatever is sent again, and moves the roll-out as soon as it can."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import sqlalchemy as sa
@@ -18,6 +19,7 @@ from edgeticket.rollout.reports import MEASURES, Refused, Report, parse
 from edgeticket.rollout.store import Store
 
 CHUNK = 5000  # reports of a transaction
+Sent = tuple[bytes, Collection[str] | None]  # a line, and the devices that its sender may speak for
 
 
 @dataclass
@@ -34,15 +36,20 @@ class Receipt:
         return asdict(self) | {"refused": dict(self.refused)}
 
 
-def ingest(where: Store, lines: Iterable[bytes]) -> Receipt:
-    """One report a line. What was stored when this is cut short stays, and all of it may be sent again."""
-    receipt, rest = Receipt(), iter(lines)
+def ingest(where: Store, lines: Iterable[bytes], own: Collection[str] | None = None) -> Receipt:
+    """One report a line, of the devices `own`, None for any. What was stored when this is cut short stays, and all may be sent again."""
+    return ingest_sent(where, ((line, own) for line in lines))
+
+
+def ingest_sent(where: Store, sent: Iterable[Sent]) -> Receipt:
+    """The same, of senders that differ."""
+    receipt, rest = Receipt(), iter(sent)
     while chunk := list(islice(rest, CHUNK)):
         _ingest_chunk(where, chunk, receipt)
     return receipt
 
 
-def _ingest_chunk(where: Store, chunk: Sequence[bytes], receipt: Receipt) -> None:
+def _ingest_chunk(where: Store, chunk: Sequence[Sent], receipt: Receipt) -> None:
     refused: Counter[str] = Counter()
     parsed = list(_parsed(chunk, refused))
     with where.writing() as connection:
@@ -57,10 +64,10 @@ def _ingest_chunk(where: Store, chunk: Sequence[bytes], receipt: Receipt) -> Non
     receipt.refused.update(refused)
 
 
-def _parsed(chunk: Sequence[bytes], refused: Counter[str]) -> Iterable[Report]:
-    for line in chunk:
+def _parsed(chunk: Sequence[Sent], refused: Counter[str]) -> Iterable[Report]:
+    for line, own in chunk:
         try:
-            yield parse(line)
+            yield parse(line, own)
         except Refused as error:
             refused[str(error)] += 1
 
@@ -81,7 +88,7 @@ def _take(connection: sa.Connection, found: Sequence[Report], windows: dict[str,
             windows[report.device] = after
             new.append(report)
     _keep(connection, {report.device for report in new}, windows)
-    current = _running(connection)
+    current = rows.newest(connection)
     counted = [each for each in new if current and each.model == current.model and current.holds(each.device)]
     if current and counted:
         _weigh(connection, current, counted)
@@ -95,15 +102,10 @@ def _keep(connection: sa.Connection, names: set[str], windows: dict[str, tuple[i
         connection.execute(store.devices.update().where(store.devices.c.name == key), values)
 
 
-def _running(connection: sa.Connection) -> Current | None:
-    if connection.execute(sa.select(store.rollouts.c.id).where(store.rollouts.c.state == "running")).first() is None:
-        return None
-    return rows.latest(connection)
-
-
 def _weigh(connection: sa.Connection, current: Current, reports: Sequence[Report]) -> None:
-    firsts = _first_heard(connection, current, {each.device for each in reports})
-    evidence = feed(current.plan, current.stage, rows.evidence(connection, current), _counts(current, reports, firsts))
+    _firsts(connection, store.heard, _key(current), {each.device for each in reports})
+    counts = _counts(connection, current, reports)
+    evidence = feed(current.plan, current.stage, rows.evidence(connection, current), counts)
     table = store.gates
     for name, each in evidence.items():
         key = sa.and_(table.c.rollout == current.id, table.c.stage == current.stage, table.c.gate == name)
@@ -119,29 +121,35 @@ def _keep_slowest(connection: sa.Connection, current: Current, reports: Sequence
         connection.execute(table.update().where(table.c.id == current.id).values(slowest_ms=max(found)))
 
 
-def _first_heard(connection: sa.Connection, current: Current, names: set[str]) -> set[str]:
-    """Those of the devices that had not been heard of in this stage, and now are."""
-    table, trial = store.heard, {"rollout": current.id, "stage": current.stage}
-    of_stage = sa.and_(table.c.rollout == current.id, table.c.stage == current.stage)
+def _key(current: Current) -> dict[str, Any]:
+    return {"rollout": current.id, "stage": current.stage}
+
+
+def _firsts(connection: sa.Connection, table: sa.Table, key: dict[str, Any], names: set[str]) -> set[str]:
+    """Those of the devices that were not in the table under that key, and now are."""
+    same = [table.c[column] == value for column, value in key.items()]
     firsts = names - set(
-        connection.execute(sa.select(table.c.device).where(of_stage, table.c.device.in_(names))).scalars()
+        connection.execute(sa.select(table.c.device).where(*same, table.c.device.in_(names))).scalars()
     )
     if firsts:
-        connection.execute(table.insert(), [trial | {"device": name} for name in sorted(firsts)])
+        connection.execute(table.insert(), [key | {"device": name} for name in sorted(firsts)])
     return firsts
 
 
-def _counts(current: Current, reports: Sequence[Report], firsts: set[str]) -> Counts:
-    """By gate; where a device counts once, only by its first report of the stage."""
-    first: dict[str, Report] = {}
-    for report in reports:
-        if report.device in firsts:
-            first.setdefault(report.device, report)
+def _counts(connection: sa.Connection, current: Current, reports: Sequence[Report]) -> Counts:
+    """By gate; where a device counts once, by the first report of the stage that says anything to the gate."""
     found = {}
-    for name, gate in current.plan.gates.items():
-        counting = first.values() if gate.unit == "device" else reports
-        pairs = np.array([MEASURES[name](report) for report in counting], dtype=np.float64).reshape(-1, 2)
-        found[name] = pairs[:, 0], pairs[:, 1]
+    for name in current.plan.tests(current.stage):
+        pairs = [MEASURES[name](report) for report in reports]
+        if current.plan.gates[name].unit == "device":
+            telling: dict[str, tuple[int, int]] = {}
+            for report, pair in zip(reports, pairs, strict=True):
+                if pair[1]:
+                    telling.setdefault(report.device, pair)
+            firsts = _firsts(connection, store.counted, _key(current) | {"gate": name}, set(telling))
+            pairs = [pair for device, pair in telling.items() if device in firsts]
+        table = np.array(pairs, dtype=np.float64).reshape(-1, 2)
+        found[name] = table[:, 0], table[:, 1]
     return found
 
 

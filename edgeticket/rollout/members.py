@@ -2,7 +2,8 @@
 
 import hashlib
 import math
-from collections.abc import Iterable
+from collections.abc import Collection
+from fractions import Fraction
 
 EVERYWHERE = 2**63 - 1
 
@@ -12,9 +13,14 @@ def position(rollout: str, device: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{rollout}\n{device}".encode()).digest()[:8]) >> 1
 
 
-def bound(rollout: str, devices: Iterable[str], percent: float) -> int:
-    """The highest position inside a stage of `percent` of `devices`: at least one device, rounded up. -1 where there are none."""
+def size(devices: int, percent: float) -> int:
+    """How many of so many devices are in a stage, rounded up: `percent` as it was written, 8.3 % of 3,000 is 249."""
+    return math.ceil(devices * Fraction(str(percent)) / 100)
+
+
+def bound(rollout: str, devices: Collection[str], percent: float) -> int:
+    """The highest position inside a stage of `percent` of `devices`, -1 where there are none."""
     if percent == 100:
         return EVERYWHERE
-    places = sorted(position(rollout, device) for device in devices)
-    return places[math.ceil(len(places) * percent / 100 - 1e-9) - 1] if places else -1
+    inside = size(len(devices), percent)
+    return sorted(position(rollout, device) for device in devices)[inside - 1] if inside else -1

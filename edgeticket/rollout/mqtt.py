@@ -1,4 +1,7 @@
-"""Reports by MQTT: a message is one report or several lines. The broker keeps a message until it is stored (QoS 1)."""
+"""Reports by MQTT: a message is one report or several lines. The broker keeps a message until it is stored (QoS 1).
+
+Who may publish where is the broker's to say. With a topic that ends in {device}, a message is believed of the device in its place alone.
+"""
 
 import logging
 import threading
@@ -7,11 +10,13 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from edgeticket.errors import EdgeTicketError, UsageError
-from edgeticket.rollout.intake import ingest
+from edgeticket.rollout.intake import ingest_sent
 from edgeticket.rollout.reports import lines
 from edgeticket.rollout.store import Store
+from edgeticket.tls import Tls
 
 CLIENT = "edgeticket-rollout"  # the broker keeps its messages while it is away
+DEVICE = "{device}"
 BATCH = 1000  # messages of a transaction
 WAIT_S = 0.2
 RETRY_S = 2.0
@@ -20,13 +25,18 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Broker:
-    """mqtt://[USER@]HOST[:PORT]/TOPIC, or mqtts:// with the system's certificates."""
+    """mqtt://[USER@]HOST[:PORT]/TOPIC, or mqtts://. `topic`: as subscribed to; `above`: what it has before {device}, if that is there."""
 
     host: str
     port: int
     topic: str
     user: str | None
     tls: bool
+    above: str | None = None
+
+    def own(self, topic: str) -> tuple[str] | None:
+        """The device that a message speaks for; None for any."""
+        return None if self.above is None else (topic.removeprefix(self.above),)
 
 
 def broker(url: str) -> Broker:
@@ -39,21 +49,26 @@ def broker(url: str) -> Broker:
     topic = unquote(parts.path.lstrip("/"))
     if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname or not topic or parts.password:
         raise UsageError(
-            f"{parts.scheme}://{parts.hostname}: write mqtt://[USER@]HOST[:PORT]/TOPIC; a password comes from a file"
+            "the broker is mqtt://[USER@]HOST[:PORT]/TOPIC, or mqtts://; a password comes from a file, by --mqtt-password"
         )
+    above, named, after = topic.partition(DEVICE)
+    if named and (after or not f"/{above}".endswith("/") or set(above) & set("+#")):
+        raise UsageError(f"topic {topic}: {DEVICE} is for its last level, and then there is no other wildcard")
     tls = parts.scheme == "mqtts"
-    return Broker(parts.hostname, port or (8883 if tls else 1883), topic, parts.username, tls)
+    where = parts.hostname, port or (8883 if tls else 1883)
+    return Broker(*where, f"{above}#" if named else topic, parts.username, tls, above if named else None)
 
 
 class Listener:
     """Takes reports until `stopped`. Raises EdgeTicketError where the broker cannot be reached at first, or refuses."""
 
-    def __init__(self, where: Store, source: Broker, password: str | None) -> None:
+    def __init__(self, where: Store, source: Broker, password: str | None, tls: Tls | None = None) -> None:
         import paho.mqtt.client as paho
 
         self._where, self._source = where, source
         self._waiting: list[Any] = []
         self._refused: str | None = None
+        self._accepted = False  # ever
         self.ready = threading.Event()  # subscribed
         self._client = paho.Client(
             paho.CallbackAPIVersion.VERSION2, CLIENT, clean_session=False, manual_ack=True, protocol=paho.MQTTv311
@@ -61,7 +76,7 @@ class Listener:
         if source.user:
             self._client.username_pw_set(source.user, password)
         if source.tls:
-            self._client.tls_set()
+            self._client.tls_set_context((tls or Tls()).client())
         self._client.on_connect, self._client.on_subscribe = self._connected, self._subscribed
         self._client.on_message = lambda client, data, message: self._waiting.append(message)
         self._client.max_queued_messages_set(0)
@@ -76,6 +91,7 @@ class Listener:
         if reason.is_failure:
             self._refused = str(reason)
         else:
+            self._accepted = True
             client.subscribe(self._source.topic, qos=1)
 
     def _subscribed(self, client: Any, data: Any, number: Any, reasons: Any, properties: Any) -> None:
@@ -91,7 +107,13 @@ class Listener:
                 raise EdgeTicketError(f"the MQTT broker refuses: {self._refused}")
             while self._waiting and not stopped.is_set():
                 self._take()
+            if lost and not self._accepted:  # a broker that refuses a certificate says no more than this
+                raise EdgeTicketError(
+                    f"the MQTT broker at {self._source.host}:{self._source.port} ends the connection: check the port, mqtt:// or "
+                    "mqtts://, and the certificate; its log says why"
+                )
             if lost:
+                log.warning("the MQTT broker ended the connection")
                 self._reconnect(stopped)
         self._client.disconnect()
 
@@ -107,16 +129,33 @@ class Listener:
     def _take(self) -> None:
         batch = self._waiting[:BATCH]
         try:
-            receipt = ingest(self._where, (line for message in batch for line in lines(message.payload)))
+            self._store(batch)
         except EdgeTicketError as error:
             log.warning("%s", error)
             self._waiting.clear()  # unacknowledged: the broker sends them again after
             self._client.disconnect()
             return
-        log.info("%d messages: %s", len(batch), receipt.to_json())
         del self._waiting[:BATCH]
         for message in batch:
             self._client.ack(message.mid, message.qos)
+
+    def _store(self, batch: list[Any]) -> None:
+        """One that this program cannot take is dropped: the broker would send it for ever, and keep back those behind it."""
+        own = self._source.own
+        try:
+            receipt = ingest_sent(
+                self._where, ((line, own(each.topic)) for each in batch for line in lines(each.payload))
+            )
+        except EdgeTicketError:
+            raise
+        except Exception:
+            if len(batch) == 1:
+                log.exception("topic %s: a message is dropped; please report it", batch[0].topic)
+            else:
+                for each in batch:
+                    self._store([each])
+        else:
+            log.info("%d messages: %s", len(batch), receipt.to_json())
 
     def _reconnect(self, stopped: threading.Event) -> None:
         self._waiting.clear()

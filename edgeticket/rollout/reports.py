@@ -2,14 +2,15 @@
 
 import json
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, fields
 from typing import Any
 
 from edgeticket.rollout.plan import DIGEST, NAME
 
 LONGEST = 4096  # bytes of a line
-LARGEST = 2**53  # of a count: what JSON numbers carry exactly everywhere
+LARGEST = 2**31  # of a count
+LAST = 2**53  # of a sequence: what JSON numbers carry exactly everywhere
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,8 @@ def lines(content: bytes | Iterable[bytes]) -> Iterable[bytes]:
     return (line for line in map(bytes.strip, split) if line)
 
 
-def parse(line: bytes) -> Report:
-    """One line -> Report. Raises Refused: too-long, not-json, wrong-keys, wrong-value, inconsistent."""
+def parse(line: bytes, own: Collection[str] | None = None) -> Report:
+    """One line -> Report. Raises Refused: too-long, not-json, wrong-keys, wrong-value, inconsistent, not-its-own (a device not of `own`)."""
     if len(line) > LONGEST:
         raise Refused("too-long")
     try:
@@ -64,7 +65,10 @@ def parse(line: bytes) -> Report:
         raise Refused("not-json") from None
     if not isinstance(raw, dict) or not {"device", "model", "sequence", "inferences"} <= raw.keys() <= KEYS:
         raise Refused("wrong-keys")
-    return _checked(raw)
+    report = _checked(raw)
+    if own is not None and report.device not in own:
+        raise Refused("not-its-own")
+    return report
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -86,7 +90,7 @@ def _checked(raw: dict[str, Any]) -> Report:
     fit = (
         _matches(NAME, raw["device"])
         and _matches(DIGEST, raw["model"])
-        and _count(raw["sequence"])
+        and _count(raw["sequence"], LAST)
         and _count(raw["inferences"])
         and all(count is None or _count(count) for count in counts)
         and raw.get("self_test") in (None, "ok", "failed")
@@ -103,8 +107,8 @@ def _matches(pattern: Any, value: object) -> bool:
     return isinstance(value, str) and pattern.fullmatch(value) is not None
 
 
-def _count(value: object) -> bool:
-    return type(value) is int and 0 <= value <= LARGEST
+def _count(value: object, most: int = LARGEST) -> bool:
+    return type(value) is int and 0 <= value <= most
 
 
 def _latency(value: object) -> bool:

@@ -63,7 +63,12 @@ def _decisions(where: Store, tell: Callable[[dict[str, Any]], None], last: int, 
     done = False
     while not done:
         done = stopped.wait(LOOK_S)
-        for found in status.log(where, last):
+        try:
+            made = status.log(where, last)
+        except EdgeTicketError as error:
+            log.warning("%s", error)
+            continue
+        for found in made:
             tell(found)
             last = found["decision"]
 

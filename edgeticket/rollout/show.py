@@ -1,9 +1,9 @@
 """What there is to say, as text."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from edgeticket.rollout.members import size
 from edgeticket.rollout.plan import Plan
 from edgeticket.rollout.simulate import Outcome
 from edgeticket.text import columns
@@ -11,18 +11,18 @@ from edgeticket.text import columns
 
 def outlook(plan: Plan, devices: int) -> list[str]:
     """Before it starts: devices of each stage, and what its gates need to pass."""
-    inside = [f"{stage.name}: {math.ceil(devices * stage.percent / 100 - 1e-9)}" for stage in plan.stages]
+    inside = [f"{stage.name}: {size(devices, stage.percent)}" for stage in plan.stages]
     rows = [["gate", "stages", "good", "bad", "counts each", "passes after", "at the good rate"]]
     for name, gate in plan.gates.items():
         where = next(index for index in range(len(plan.stages)) if name in plan.tests(index))
         test, stages = plan.tests(where)[name], "shadow" if gate.shadow_only else "all"
-        rows.append(
-            [name, stages, f"{test.good:.3g}", f"{test.bad:.3g}", gate.unit, f"{test.least()}", f"{test.usual()}"]
-        )
+        even, whole = test.usual()
+        usual = f"{whole}" if gate.unit == "inference" or name == "self_test" else f"{even} to {whole}"
+        rows.append([name, stages, f"{test.good:.3g}", f"{test.bad:.3g}", gate.unit, f"{test.least()}", usual])
     return [
         f"devices of each stage: {', '.join(inside)}",
         *columns(rows, "<<>><"),
-        "passes after so many, without one failure and with failures at the good rate; in each stage anew",
+        "passes after so many without one failure, and about so many, on average, at the good rate: more if few reports hold all failures",
     ]
 
 

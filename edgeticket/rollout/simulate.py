@@ -7,6 +7,7 @@ import numpy as np
 
 from edgeticket.errors import UsageError
 from edgeticket.rollout.gating import Counts, feed, fresh, judge
+from edgeticket.rollout.members import size
 from edgeticket.rollout.plan import Plan
 from edgeticket.rollout.reports import MEASURES
 
@@ -55,7 +56,7 @@ def simulate(plan: Plan, fleet: Fleet, seed: int, days: int = 365) -> Outcome:
     latent = {name: _rates(random, fleet.rates[name], fleet.between, fleet.devices) for name in plan.gates}
     found = Outcome("running", plan.stages[0].name, 0.0, 0.0, 0.0)
     for index, stage in enumerate(plan.stages):
-        inside = -int(-fleet.devices * stage.percent // 100)
+        inside = size(fleet.devices, stage.percent)
         share = inside / fleet.devices
         found = replace(found, stage=stage.name, **{"shadowed" if stage.shadow else "got": share})  # type: ignore[arg-type]
         verdict, took = _stage(

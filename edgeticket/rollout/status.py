@@ -57,10 +57,11 @@ def silent(where: Store) -> list[str]:
 
 
 def assignments(where: Store) -> list[dict[str, Any]]:
-    """What each device should run, by name."""
+    """What each device should run, by name; nothing before the first roll-out."""
     with where.reading() as connection:
-        current = rows.latest(connection)
-        return [_told(current, name) for name in rows.names(connection)]
+        current = rows.newest(connection)
+        nothing = dict.fromkeys(("run", "aside", "model"))
+        return [_told(current, name) if current else {"device": name} | nothing for name in rows.names(connection)]
 
 
 def assignment(where: Store, device: str) -> dict[str, Any]:

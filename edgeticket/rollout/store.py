@@ -16,6 +16,16 @@ WAIT_S = 30  # for another process that writes
 CACHE_KIB = 64 << 10  # of SQLite: reports of a day fall on all of a large fleet
 ONE_WRITER = 0x6564676574  # of PostgreSQL's advisory locks
 
+
+class Said(sa.types.TypeDecorator[str]):
+    """Text of people and programs, without what a database cannot hold: half a surrogate pair, and NUL."""
+
+    impl, cache_ok = sa.Text, True
+
+    def process_bind_param(self, value: str | None, dialect: sa.Dialect) -> str | None:
+        return value and value.encode(errors="replace").decode().replace("\0", "?")
+
+
 metadata = sa.MetaData()
 about = sa.Table("about", metadata, sa.Column("format", sa.Text, primary_key=True))
 devices = sa.Table(
@@ -39,7 +49,8 @@ rollouts = sa.Table(
     sa.Column("bound", sa.BigInteger, nullable=False),  # highest position inside the stage: members.py
     sa.Column("members", sa.Integer, nullable=False),  # devices inside it
     sa.Column("slowest_ms", sa.Float(53)),  # of the stage: the largest 99th percentile of a report
-    sa.Column("hook_until", sa.Float(53), nullable=False),  # a hook is running until then, seconds since 1970
+    sa.Column("hook_since", sa.Float(53), nullable=False),  # a hook is running from then, seconds since 1970,
+    sa.Column("hook_until", sa.Float(53), nullable=False),  # until then
 )
 gates = sa.Table(
     "gates",
@@ -62,6 +73,15 @@ heard = sa.Table(
     sa.Column("device", sa.Text, primary_key=True),
     sqlite_with_rowid=False,
 )
+counted = sa.Table(  # where a device counts once
+    "counted",
+    metadata,
+    sa.Column("rollout", sa.Integer, sa.ForeignKey("rollouts.id"), primary_key=True),
+    sa.Column("stage", sa.Integer, primary_key=True),
+    sa.Column("gate", sa.Text, primary_key=True),
+    sa.Column("device", sa.Text, primary_key=True),
+    sqlite_with_rowid=False,
+)
 refusals = sa.Table(
     "refusals",
     metadata,
@@ -76,7 +96,7 @@ decisions = sa.Table(
     sa.Column("at", sa.Text, nullable=False),
     sa.Column("stage", sa.Integer, nullable=False),
     sa.Column("action", sa.Text, nullable=False),  # start, advance, finish, revert
-    sa.Column("why", sa.Text, nullable=False),
+    sa.Column("why", Said, nullable=False),
     sa.Column("numbers", sa.Text, nullable=False),
 )
 hook_runs = sa.Table(
@@ -85,9 +105,9 @@ hook_runs = sa.Table(
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("decision", sa.Integer, sa.ForeignKey("decisions.id"), nullable=False),
     sa.Column("at", sa.Text, nullable=False),
-    sa.Column("command", sa.Text, nullable=False),
+    sa.Column("command", Said, nullable=False),
     sa.Column("code", sa.Integer, nullable=False),
-    sa.Column("output", sa.Text, nullable=False),
+    sa.Column("output", Said, nullable=False),
 )
 
 APPEND_ONLY = (decisions, hook_runs)
@@ -112,26 +132,34 @@ _append_only()
 
 
 class Store:
-    """A fleet's database. Raises UsageError where there is none and `create` is not said, EdgeTicketError where it fails."""
+    """A fleet's database. With `create`, an empty one becomes a fleet's in the transaction that first writes to it.
+
+    Raises UsageError where there is no fleet and `create` is not said, or tables of something else, EdgeTicketError where it fails.
+    """
 
     def __init__(self, where: str, create: bool = False) -> None:
         self._engine = _engine(where, create)
         self._where = self._engine.url.render_as_string(hide_password=True)
-        with self._explained():
-            self._prepare(create)
+        with self.reading() as connection:
+            self._made = self._is_fleet(connection)
+        if not (self._made or create):
+            raise UsageError(f"{self._where} holds no fleet: `edgeticket rollout devices --add` makes one")
 
-    def _prepare(self, create: bool) -> None:
-        with self._begin(write=create) as connection:
-            if not sa.inspect(connection).has_table("about"):
-                if not create:
-                    raise UsageError(f"{self._where} holds no fleet: `edgeticket rollout devices` makes one")
-                metadata.create_all(connection)
-                connection.execute(about.insert().values(format=FORMAT))
-            found = connection.execute(sa.select(about.c.format)).scalar()
-            if found != FORMAT:
-                raise EdgeTicketError(
-                    f"{self._where} is {found!r}, and this version reads {FORMAT!r}: use the one that made it"
+    def _is_fleet(self, connection: sa.Connection) -> bool:
+        """Or else it is empty."""
+        inspector = sa.inspect(connection)
+        if not inspector.has_table("about"):
+            if tables := inspector.get_table_names():
+                raise UsageError(
+                    f"{self._where} holds no fleet but other tables, such as {tables[0]}: give the fleet a database of its own"
                 )
+            return False
+        found = connection.execute(sa.select(about.c.format)).scalar()
+        if found != FORMAT:
+            raise EdgeTicketError(
+                f"{self._where} is {found!r}, and this version reads {FORMAT!r}: use the one that made it"
+            )
+        return True
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
@@ -143,7 +171,11 @@ class Store:
     def writing(self) -> Iterator[sa.Connection]:
         """All of it happens or nothing, and nobody else writes meanwhile."""
         with self._explained(), self._begin(write=True) as connection:
+            if not self._made and not self._is_fleet(connection):
+                metadata.create_all(connection)
+                connection.execute(about.insert().values(format=FORMAT))
             yield connection
+        self._made = True
 
     @contextmanager
     def _begin(self, write: bool) -> Iterator[sa.Connection]:

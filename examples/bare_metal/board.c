@@ -10,9 +10,11 @@ void et_reset(void);
 
 #define SERIAL ((volatile uint32_t *)0x40004000u)   /* Arm CMSDK UART: data, state, control, interrupts, divisor */
 #define WATCHDOG ((volatile uint32_t *)0x40008000u) /* Arm CMSDK watchdog: load, value, control, clear */
+#define SYSTICK ((volatile uint32_t *)0xE000E010u)  /* control, reload, value */
 #define RESET ((volatile uint32_t *)0xE000ED0Cu)    /* AIRCR */
 #define POWERED ((volatile uint32_t *)(FLASH + 0x10000u)) /* behind the flash */
 enum { CLOCK_HZ = 25000000, ERASED = 0x46524553 };
+enum { ROUND = 1 << 24, ROUNDS = 3, PASSED = 1 << 16 }; /* of SysTick: 0.67 s each; its flag */
 
 static void fault(void) { board_reset(); }
 static void bite(void) {} /* the watchdog's first warning; at its second one the board is reset */
@@ -37,6 +39,8 @@ void board_start(void)
     SERIAL[2] = 3; /* send and receive */
     WATCHDOG[0] = CLOCK_HZ / 4;
     WATCHDOG[2] = 3; /* warn, then reset */
+    SYSTICK[1] = ROUND - 1;
+    SYSTICK[0] = 5; /* on, by the processor's clock, no interrupt */
     if (*POWERED != ERASED)
         memset((void *)FLASH, 0xFF, 2 * SECTOR * SECTORS);
     *POWERED = ERASED;
@@ -51,10 +55,17 @@ void board_reset(void)
     }
 }
 
-uint8_t board_read(void)
+int board_read(void)
 {
-    while (!(SERIAL[1] & 2u))
+    SYSTICK[2] = 0;
+    for (int rounds = 0; !(SERIAL[1] & 2u);) {
         board_feed();
+        rounds += (SYSTICK[0] & PASSED) != 0;
+        if (rounds == ROUNDS)
+            return -1;
+        for (volatile int i = 0; i < 100; i++) {
+        } /* a byte takes longer to come, and looking takes QEMU long */
+    }
     return (uint8_t)SERIAL[0];
 }
 
@@ -74,7 +85,8 @@ void board_number(const char *name, uint32_t value)
     do
         *--digit = (char)('0' + value % 10);
     while (value /= 10);
-    board_write(name), board_write(digit);
+    board_write(name);
+    board_write(digit);
 }
 
 int flash_erase(const uint8_t *sector)

@@ -8,7 +8,7 @@ enum { SECTOR = 4096, SECTORS = 2, UNIT = 8 }; /* of its flash, as board.c plays
 void board_start(void);
 void board_feed(void); /* the watchdog: half a second without it, and it resets the board */
 __attribute__((noreturn)) void board_reset(void);
-uint8_t board_read(void); /* waits for a byte, and feeds meanwhile */
+int board_read(void); /* a byte, or -1 after two seconds without one; feeds meanwhile */
 void board_write(const char *text);
 void board_number(const char *name, uint32_t value);
 

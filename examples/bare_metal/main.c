@@ -23,6 +23,12 @@ static const et_slots_config config = {
     .trials = 3,
 };
 
+static void answer(const char *name, int value)
+{
+    board_number(name, (uint32_t)value);
+    board_write("\n");
+}
+
 static int label(const reference_raw *frame)
 {
     uint8_t codes[model_OUT];
@@ -50,37 +56,53 @@ static void start_model(void)
     const int status = et_slots_boot(&slots, &config, &running);
     const int refused = running.slot < 0 ? 0 : model_load(running.packet, running.size);
     const int wrong = golden_wrong(); /* a model that hangs here is stopped by the watchdog, and its trial was counted */
-    board_number("boot ", (uint32_t)status), board_number(" sequence ", running.slot < 0 ? config.sequence : running.sequence);
+    board_number("boot ", (uint32_t)status);
+    board_number(" sequence ", running.slot < 0 ? config.sequence : running.sequence);
     board_write(running.slot < 0 ? " built-in" : running.trial ? " trial" : " kept");
-    board_number(" refused ", (uint32_t)refused), board_number(" wrong ", (uint32_t)wrong), board_write("\n");
+    board_number(" refused ", (uint32_t)refused);
+    answer(" wrong ", wrong);
     if (!running.trial)
         return; /* wrong here: stop the line, not only the model */
-    if (!refused && !wrong)
-        board_number("confirm ", (uint32_t)et_slots_confirm(&slots)), board_write("\n");
-    else
-        board_number("reject ", (uint32_t)et_slots_reject(&slots)), board_write("\n"), board_reset();
+    if (!refused && !wrong) {
+        answer("confirm ", et_slots_confirm(&slots));
+    } else {
+        answer("reject ", et_slots_reject(&slots));
+        board_reset();
+    }
+}
+
+/* Whether that many bytes came; the sender may be gone at any moment. */
+static int receive(void *to, uint32_t count)
+{
+    for (uint8_t *at = to; count; count--) {
+        const int byte = board_read();
+        if (byte < 0)
+            return 0;
+        *at++ = (uint8_t)byte;
+    }
+    return 1;
 }
 
 static void update(void)
 {
-    uint32_t total = 0;
-    for (unsigned i = 0; i < 4; i++)
-        total |= (uint32_t)board_read() << 8 * i;
+    uint8_t length[4] = {0}, byte;
+    uint32_t total = 0, i = 0;
+    (void)receive(length, 4);
+    for (; i < 4; i++)
+        total |= (uint32_t)length[i] << 8 * i;
     int status = et_slots_begin(&slots, total);
-    for (uint32_t i = 0; i < total; i++) {
-        const uint8_t byte = board_read();
+    for (i = 0; i < total && receive(&byte, 1); i++) /* of a refused one too: its bytes are no commands */
         status = status ? status : et_slots_write(&slots, &byte, 1);
-    }
-    status = status ? status : et_slots_finish(&slots);
-    board_number("update ", (uint32_t)status), board_write("\n");
+    answer("update ", status ? status : et_slots_finish(&slots));
 }
 
 static void predict(void)
 {
     static reference_raw frame[model_IN];
-    for (unsigned i = 0; i < sizeof frame; i++)
-        ((uint8_t *)frame)[i] = board_read();
-    board_number("label ", (uint32_t)label(frame)), board_write("\n");
+    if (receive(frame, sizeof frame))
+        answer("label ", label(frame));
+    else
+        board_write("frame cut off\n");
 }
 
 int main(void)
