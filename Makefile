@@ -7,6 +7,8 @@ BIN := $(VENV)/bin
 THREADS := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 TORCH := torch==2.13.0
 DATA := sktime==1.2.0 river==0.26.1
+# Tests start hundreds of processes: none need compile what another has.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: all demo lint test check soak bench sample evidence latency mcu theory clean
 
@@ -31,7 +33,8 @@ test: $(BIN)/.installed
 	$(THREADS) $(BIN)/pytest -n 2 --dist loadfile -m 'not slow and not soak'
 
 check: $(BIN)/.installed
-	$(THREADS) $(BIN)/pytest -m 'slow and not soak'
+	$(THREADS) $(BIN)/pytest -n 2 --dist loadfile -m 'slow and not soak and not alone'
+	$(THREADS) $(BIN)/pytest -m alone
 
 soak: $(BIN)/.installed
 	$(THREADS) $(BIN)/pytest -m soak

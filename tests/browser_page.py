@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from browser_site import answers, make, program
+from browser_site import PATIENCE_S, answers, make, program
 from PIL import Image
 from playwright.sync_api import Browser, Page
 
 from edgeticket.runtime import TOLERANCE
 
 measure = program("measure")
-PATIENCE_S = 120
+SEVEN = [[(0.3, 0.2), (0.7, 0.2), (0.45, 0.8)]]
+CROSS = [[(0.1, 0.1), (0.6, 0.4)], [(0.1, 0.4), (0.6, 0.1)]]
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 # Runs a network of bytes in Base64 on feeds name -> [type, shape, bytes]; gives all outputs, or what ONNX Runtime says against it.
 RUN = """async ([content, feeds]) => {
@@ -128,6 +129,14 @@ def require_answers(visit: Visit, raw: np.ndarray, both: tuple[Path, Path]) -> N
     assert np.abs(visit.shares() - shares).max() <= 0.0005 + TOLERANCE
     word = "Both answer the same." if shares[:, 0].argmax() == shares[:, 1].argmax() else "They differ."
     assert word in visit.text("#together")
+
+
+def require_own_host(visit: Visit, address: str) -> None:
+    """Nothing was asked for from elsewhere, nor complained about, in all that was done on this page."""
+    assert len(visit.asked) > 8
+    assert [url for url in visit.asked if not url.startswith((address, "data:,"))] == []
+    readback = "Multiple readback"  # Chromium, of how these tests read canvases
+    assert [text for text in visit.said if readback not in text] == []
 
 
 def averaged(

@@ -17,6 +17,7 @@ ROOT = Path(__file__).parent.parent
 DEMO = ROOT / "examples" / "browser"
 TICKET = ROOT / "sample_models" / "digits.ticket"
 PINNED = json.loads((DEMO / "package.json").read_text())["dependencies"]["onnxruntime-web"]
+PATIENCE_S = 120
 FORMS = {"fp32": {}, "cast8": {"weights": "cast8"}, "seed": {"weights": "seed"}, "int8": {"precision": "int8"}}
 
 

@@ -5,25 +5,14 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-import browser_site
 import numpy as np
 import pytest
 import small_bundle
 from browser_site import DEMO, PINNED, TICKET, answers, colours, make, softmax_model, written
 
 from edgeticket import bundle_file
-from edgeticket.data import Data, load
+from edgeticket.data import Data
 from exporters import to_onnx
-
-
-@pytest.fixture(scope="module")
-def digits() -> Data:
-    return load("digits")
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    return browser_site.models(tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture(scope="module")

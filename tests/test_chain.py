@@ -99,6 +99,13 @@ def test_the_resolved_config_has_every_choice_and_is_a_config(whole: tuple[Path,
     assert read_config(folder / "config.yaml").resolved() == resolved
 
 
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bench that measures nothing: the fixture `whole` has a real one, in a process for each network."""
+    bench = chain.bench
+    monkeypatch.setattr(chain, "bench", wraps(bench)(lambda paths, **more: bench(paths, **{**more, "on": "null"})))
+
+
 def test_json(tmp_path: Path, whole: tuple[Path, Result]) -> None:
     done = invoke(write_config(tmp_path, find={"control": False, "epochs": 1}), "--format", "json")
     assert done.exit_code == 0, done.output
@@ -203,6 +210,7 @@ def test_a_file_in_the_way_is_not_a_run_and_stays(tmp_path: Path) -> None:
     assert contents(tmp_path / "runs") == {"tiny": b"mine"}
 
 
+@pytest.mark.usefixtures("quick")
 def test_overwrite_replaces_the_folder_whole(tmp_path: Path) -> None:
     old = tmp_path / "runs" / "tiny"
     old.mkdir(parents=True)
@@ -232,6 +240,7 @@ def stop_at(phase: str, step: int) -> Callable[[Any], None]:
     return report
 
 
+@pytest.mark.usefixtures("quick")
 def test_interrupted_and_started_again_gives_the_same_ticket(
     tmp_path: Path, whole: tuple[Path, Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -260,6 +269,7 @@ def test_interrupted_and_started_again_gives_the_same_ticket(
     assert [json.loads(row)["step"] for row in rows] == STEPS  # once each
 
 
+@pytest.mark.usefixtures("quick")
 def test_another_config_does_not_go_on_with_the_partial_folder(tmp_path: Path) -> None:
     folder = tmp_path / "runs"
     first = read_config(write_config(tmp_path))
@@ -275,6 +285,7 @@ def test_another_config_does_not_go_on_with_the_partial_folder(tmp_path: Path) -
     assert read_ticket(folder / "tiny" / "tiny.ticket").seed == 4
 
 
+@pytest.mark.usefixtures("quick")
 def test_nothing_appears_when_a_step_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     old = tmp_path / "runs" / "tiny"
     old.mkdir(parents=True)
@@ -339,6 +350,7 @@ def test_an_artifact_that_is_not_the_tickets_stops_the_run_with_4(
     assert not (tmp_path / "runs" / "tiny").exists()
 
 
+@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize(
     ("task", "model", "word"), [("regression", "wave:16,16", "rmse"), ("anomaly", "autoencoder:32,8", "auc")]
 )

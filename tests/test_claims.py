@@ -87,7 +87,12 @@ def test_the_seal_refuses_every_leaf_that_is_altered_alone(task: str, tmp_path: 
     found["seal"] = record.seal(found)
     path.write_bytes(record.canonical(found))
     assert record.read(path) == found
-    for place in {anonymous(name(place)): place for place in places(found)}.values():
+    kinds = {anonymous(name(place)): place for place in places(found)}
+    if task != "classification":  # the leaves of every task are altered once
+        for place in places(poc_records.record("classification", seeds=2, failures=1)):
+            kinds.pop(anonymous(name(place)), None)
+    assert kinds
+    for place in kinds.values():
         path.write_bytes(record.canonical(altered(found, place)))
         with pytest.raises((EquivalenceError, UsageError), match=r"seal|not a record of the format"):
             check(path)

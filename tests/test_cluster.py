@@ -19,7 +19,7 @@ from test_pool import Odd, attempts, tell, wait_until, warn
 
 from edgeticket import cluster
 from edgeticket.cli import main
-from edgeticket.data import Data, load
+from edgeticket.data import Data
 from edgeticket.errors import EdgeTicketError, UnsupportedError, UsageError
 from edgeticket.network import network_plan
 from edgeticket.pool import open_pool
@@ -76,11 +76,6 @@ def dask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dask]:
     started = Dask(tmp_path_factory.mktemp("dask"))
     yield started
     started.stop()
-
-
-@pytest.fixture(scope="module")
-def digits() -> Data:
-    return load("digits")
 
 
 def search(shared: tuple[Data, Path | None], seed: int) -> str:

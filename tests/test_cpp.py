@@ -14,7 +14,7 @@ import pytest
 import tiny_c
 
 from edgeticket.compact import compact
-from edgeticket.data import Data, load
+from edgeticket.data import Data
 from edgeticket.export import export
 from edgeticket.guard import Guard, Status
 from edgeticket.integer import integerise, run
@@ -31,11 +31,6 @@ PATIENCE_S = 60
 
 def fitted(digits: Data) -> Guard:
     return Guard.fit(digits, to_onnx.answers(to_bytes(to_onnx.build(compact(read_ticket(TICKET))))))
-
-
-@pytest.fixture(scope="module")
-def digits() -> Data:
-    return load("digits")
 
 
 @pytest.fixture(scope="module")

@@ -50,6 +50,7 @@ def known(name: str) -> Data:
 # ---- from installed packages
 
 
+@pytest.mark.usefixtures("made_once")
 @pytest.mark.parametrize("name", DIGESTS)
 def test_the_same_values_everywhere_without_network_or_import(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "socket", None)
@@ -195,7 +196,8 @@ def test_classes_are_even_in_every_part(name: str, sizes: tuple[int, ...]) -> No
 
 
 @pytest.mark.parametrize("module", SYNTHETIC.values())
-def test_whatever_numpy_drew_before(module: ModuleType) -> None:
+def test_whatever_numpy_drew_before(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "socket", None)
     before = ONCE[module]().arrays
     np.random.seed(3)
     made = module.read().arrays

@@ -69,18 +69,13 @@ def reached(result: Result) -> float:
     return result.task.headline(result.certify)
 
 
-@pytest.fixture(scope="module")
-def digits() -> Data:
-    return load("digits")
-
-
 def test_same_seed_twice_is_the_same_file_and_learns(digits: Data) -> None:
     plan = network_plan("conv:16,32,32", digits)
-    first, second = (find(plan, digits, replace(QUICK, epochs=6)) for _ in range(2))
-    assert first.ticket.to_bytes() == second.ticket.to_bytes()
-    assert reached(first.results[0]) > 0.85  # chance is 0.10
-    other = find(plan, digits, replace(QUICK, seed=6))
-    assert other.ticket.to_bytes() != first.ticket.to_bytes()
+    assert reached(find(plan, digits, replace(QUICK, epochs=6), control=False).results[0]) > 0.85  # chance is 0.10
+    brief = replace(QUICK, epochs=1)
+    first, second, other = (find(plan, digits, replace(brief, seed=one), control=False).ticket for one in (5, 5, 6))
+    assert first.to_bytes() == second.to_bytes()
+    assert other.to_bytes() != first.to_bytes()
 
 
 def series(spreads: tuple[float, float, float], count: int = 600) -> dict:
@@ -263,7 +258,7 @@ def test_keep_top_breaks_ties_by_the_lowest_index() -> None:
 
 @pytest.mark.parametrize("keep", [1.0, 0.25])
 def test_interrupted_and_resumed_is_the_same_file(digits: Data, keep: float, tmp_path, monkeypatch) -> None:
-    plan, settings = network_plan("conv:32,32,32", digits), replace(QUICK, keep=keep, epochs=4, batch=32)
+    plan, settings = network_plan("conv:32,32,32", digits), replace(QUICK, keep=keep, epochs=2, batch=32)
     whole = find(plan, digits, settings, float_control=True)
     path = tmp_path / "a.checkpoint"
     for stop in ("ticket", "control", "float control"):
@@ -283,21 +278,27 @@ def test_interrupted_and_resumed_is_the_same_file(digits: Data, keep: float, tmp
     assert finished.results[0].seconds > resumed.results[0].seconds / 2  # what the stopped processes spent counts
 
 
+LEAVING = replace(QUICK, keep=0.25, epochs=3, batch=32)
+
+
+@pytest.fixture(scope="module")
+def left(digits: Data) -> bytes:
+    """The ticket of a search that nothing interrupts."""
+    return find(network_plan("conv:32,32,32", digits), digits, LEAVING, control=False).ticket.to_bytes()
+
+
 @pytest.mark.parametrize("stop", [1, 3, 5, 6, 8])
-def test_resuming_while_channels_leave_is_the_same_file(digits: Data, stop: int, tmp_path) -> None:
+def test_resuming_while_channels_leave_is_the_same_file(digits: Data, stop: int, left: bytes, tmp_path) -> None:
     """They leave at steps 5 to 7 here; what the gates' gradients have added up by then is part of the checkpoint."""
-    plan, settings = network_plan("conv:32,32,32", digits), replace(QUICK, keep=0.25, epochs=3, batch=32)
-    whole = find(plan, digits, settings, control=False)
-    path = tmp_path / "a.checkpoint"
+    plan, path = network_plan("conv:32,32,32", digits), tmp_path / "a.checkpoint"
 
     def interrupt(progress) -> None:
         if progress.step == stop:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        find(plan, digits, settings, control=False, checkpoint=path, report=interrupt)
-    resumed = find(plan, digits, settings, control=False, checkpoint=path)
-    assert resumed.ticket.to_bytes() == whole.ticket.to_bytes()
+        find(plan, digits, LEAVING, control=False, checkpoint=path, report=interrupt)
+    assert find(plan, digits, LEAVING, control=False, checkpoint=path).ticket.to_bytes() == left
 
 
 def test_checkpoint_of_another_search_is_refused(digits: Data, tmp_path) -> None:
@@ -425,7 +426,7 @@ def made(task: str) -> dict[str, np.ndarray]:
 
 
 TASKS = ("classification", "regression", "anomaly")
-MIXED = Settings(epochs=12, batch=32, seed=5, keep=0.5, align=4, density=0.5)
+MIXED = Settings(epochs=9, batch=32, seed=5, keep=0.5, align=4, density=0.5)
 
 
 @pytest.fixture(scope="module")
@@ -509,14 +510,14 @@ def test_a_regression_answers_in_the_targets_units(mixed_found: dict) -> None:
 @pytest.mark.parametrize(
     ("task", "stops"),
     [
-        ("regression", [("ticket", 6), ("ticket", 70), ("control", 3), ("float control", 50)]),
-        ("anomaly", [("ticket", 6)]),
+        ("regression", [("ticket", 5), ("ticket", 70), ("control", 3), ("float control", 50)]),
+        ("anomaly", [("ticket", 5)]),
     ],
 )
 def test_every_task_resumes_to_the_same_bytes(
     task: str, stops: list[tuple[str, int]], mixed_data: dict, mixed_found: dict, tmp_path: Path
 ) -> None:
-    """While channels leave (steps 5 to 8), after, and in the controls, when the ticket's outputs have units already."""
+    """While channels leave (steps 4 to 6), after, and in the controls, when the ticket's outputs have units already."""
     plan, whole, checkpoint = mixed(task), mixed_found[task], tmp_path / "a.checkpoint"
     for stop in stops:
 
@@ -606,7 +607,7 @@ def test_networks_that_no_search_can_teach_are_refused(mixed_data: dict) -> None
             find(plan, data, QUICK)
 
 
-@pytest.mark.parametrize("unit", [1e-9, 1.0, 1e6])
+@pytest.mark.parametrize("unit", [1e-9, 1e6])
 def test_a_target_of_any_unit_is_learned_alike_and_survives_int8(unit: float, tmp_path: Path) -> None:
     """A temperature of 300 +- 4 in any unit: the network learns it at deviation 1, and so int8 codes are fine enough."""
     x = np.random.default_rng(0).normal(size=(1500, 4)).astype(np.float32)

@@ -17,7 +17,7 @@ from edgeticket.auto import candidates, choose  # noqa: E402
 from edgeticket.budget import Budget, amount  # noqa: E402
 from edgeticket.cli import main  # noqa: E402
 from edgeticket.compact import compact, prove  # noqa: E402
-from edgeticket.data import Data, load  # noqa: E402
+from edgeticket.data import Data  # noqa: E402
 from edgeticket.errors import BudgetError, UsageError  # noqa: E402
 from edgeticket.find import find  # noqa: E402
 from edgeticket.network import network_plan  # noqa: E402
@@ -28,11 +28,6 @@ from edgeticket.spending import spending  # noqa: E402
 from edgeticket.ticket import read_ticket  # noqa: E402
 
 QUICK = Settings(epochs=2, batch=64, seed=5)
-
-
-@pytest.fixture(scope="module")
-def digits() -> Data:
-    return load("digits")
 
 
 def test_bytes_and_work_choose_width_density_and_edges_together(digits: Data) -> None:

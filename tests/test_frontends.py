@@ -46,6 +46,7 @@ from edgeticket.plan import Plan
 from edgeticket.reference import difference, run_outputs
 from edgeticket.ticket import Input
 
+pytestmark = pytest.mark.usefixtures("cia_listed_once")
 IMAGE, SERIES, FLAT = (4, 8, 6), (4, 12), (12,)
 
 

@@ -26,7 +26,7 @@ from edgeticket.settings import Settings
 ROOT = Path(__file__).parent.parent
 CASE = CASES["plain"]
 OLD = b"the old file"
-BITS, CUTS = 300, 40  # a command
+BITS, CUTS = 150, 20  # a command
 
 
 @pytest.fixture(scope="module")
@@ -424,7 +424,7 @@ def test_a_search_whose_ticket_does_not_fit_is_not_lost(
 # wrong requests to find
 
 WRONG_FINDS: dict[str, tuple[list[str], int, str]] = {
-    "unknown architecture": (["-m", "transformer"], 1, "conv"),
+    "unknown architecture": (["-m", "transformer"], 2, "conv"),
     "widths that are no numbers": (["-m", "conv:a,b"], 2, "conv:32,64,64"),
     "a width of 0": (["-m", "conv:0,8"], 2, "at least 1"),
     "widths of a plug-in that are no numbers": (["-m", "none.py:8,b"], 2, "NAME[:WIDTH,...]"),
@@ -447,7 +447,7 @@ WRONG_FINDS: dict[str, tuple[list[str], int, str]] = {
     "no threads": (["--threads", "0"], 2, "--threads"),
     "no images": (["--images", "0"], 2, "images"),
     "learn what is not there": (["--learn", "conv9"], 2, "conv9"),
-    "an unknown method": (["--method", "magic"], 1, "edge_popup"),
+    "an unknown method": (["--method", "magic"], 2, "edge_popup"),
     "an unknown device": (["--device", "tpu"], 2, "--device"),
     "an infinite step": (["--score-step", "inf"], 2, "step size"),
     "a step that is no number": (["--weight-step", "nan"], 2, "step size"),

@@ -280,6 +280,7 @@ def test_operations_of_every_case_run_alone(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_this_machine_s_networks_are_near_their_predictions(path):
     rows = held_out(Table(path), range(4), runs=100)
     assert np.median([abs(row.error_at_speed) for row in rows]) < 0.3  # 0.01 on a quiet machine: docs/latency.md

@@ -10,7 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from edgeticket.compact import prove  # noqa: E402
-from edgeticket.data import Data, load  # noqa: E402
+from edgeticket.data import Data  # noqa: E402
 from edgeticket.errors import UsageError  # noqa: E402
 from edgeticket.find import find  # noqa: E402
 from edgeticket.found import Found  # noqa: E402
@@ -57,11 +57,6 @@ def settle(weight: MaskedWeight) -> None:
         weight.threshold.zero_()
     if isinstance(weight, iterand.IteRand):
         weight.draw(np.random.default_rng(0))
-
-
-@pytest.fixture(scope="module")
-def digits() -> Data:
-    return load("digits")
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from edgeticket.compact import prove  # noqa: E402
-from edgeticket.data import Data, load  # noqa: E402
+from edgeticket.data import Data  # noqa: E402
 from edgeticket.errors import UsageError  # noqa: E402
 from edgeticket.find import find  # noqa: E402
 from edgeticket.masked import Choices, MaskedNet  # noqa: E402
@@ -21,11 +21,6 @@ from edgeticket.settings import Settings, rounded  # noqa: E402
 
 METHODS = (concrete_gates, gradient_free, n_m_groups, random_mask)
 DOCS = Path(__file__).parent.parent / "docs" / "methods.md"
-
-
-@pytest.fixture(scope="module")
-def digits() -> Data:
-    return load("digits")
 
 
 def name(method: ModuleType) -> str:

@@ -176,6 +176,7 @@ def test_another_number_of_seeds_is_another_proof(made: Any, tmp_path: Path) -> 
         assert record.read(target) == found
 
 
+@pytest.mark.slow
 def test_a_finished_proof_is_measured_again_without_a_search(made: Any, tmp_path: Path) -> None:
     folder, found, _ = made
     target, pool = tmp_path / "digits", Here()

@@ -223,6 +223,8 @@ def test_every_text_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edgeticket.report._pictures.inline", lambda figure, name, *told: Picture(*told, Markup()))
     for made in [*VARIANTS.values(), *others()]:
         render(made)
+    for made in [*map(with_reason, REASONS), *map(with_change, CHANGES)]:
+        sentences(made, watched("en", "accuracy"))
     assert load("en", "accuracy").texts.keys() == used
 
 
@@ -231,10 +233,6 @@ def others() -> Iterator[dict[str, Any]]:
     yield sealed(
         VARIANTS["classification"], request=VARIANTS["classification"]["request"] | {"budget": "", "period_ms": None}
     )
-    for code in ("unlikely", "rival", "chain", "unproven", "no rivals"):
-        yield with_reason(code)
-    for code in ("rival", "budget", "proof"):
-        yield with_change(code)
     for purity in ("P0", "P1", "P2", "P3"):
         made = record()
         made["chosen"]["purity"] = purity

@@ -33,11 +33,6 @@ from edgeticket.sweep import done, grid, seconds, sweep, tried  # noqa: E402
 QUICK = {"epochs": [1], "batch": [64]}
 
 
-@pytest.fixture(scope="module")
-def digits() -> Data:
-    return load("digits")
-
-
 def test_every_combination_once_one_seed_of_all_first() -> None:
     searches = grid(["conv:8,8", "conv:16,16"], ["", "packet=2K"], [3, 4], density=["auto", "0.1"], edges=["1,conv1=2"])
     assert len(searches) == 2 * 2 * 2 * 2

@@ -179,9 +179,8 @@ def layers_of_one_weight(count: int) -> Ticket:
     )
 
 
-@pytest.mark.parametrize("count", [1400, MAX_LAYERS])
-def test_a_ticket_of_many_layers_can_be_read_again(count: int) -> None:
-    ticket = layers_of_one_weight(count)
+def test_a_ticket_of_as_many_layers_as_may_be_can_be_read_again() -> None:
+    ticket = layers_of_one_weight(MAX_LAYERS)
     assert_same(parse_ticket(ticket.to_bytes()), ticket)
 
 
@@ -752,8 +751,8 @@ def test_mutants() -> None:
 
 
 def test_forgeries() -> None:
-    accepted = sum(check_mutant(content) for content in forgeries(2000, 1))
-    assert 0 < accepted < 1000  # another seed, scale or step is another ticket
+    accepted = sum(check_mutant(content) for content in forgeries(1000, 1))
+    assert 0 < accepted < 500  # another seed, scale or step is another ticket
 
 
 @pytest.mark.soak

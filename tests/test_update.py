@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch")
 
 from edgeticket.cli import main  # noqa: E402
 from edgeticket.compact import compact  # noqa: E402
-from edgeticket.data import Data, load  # noqa: E402
+from edgeticket.data import Data  # noqa: E402
 from edgeticket.errors import DataError  # noqa: E402
 from edgeticket.find import find, update  # noqa: E402
 from edgeticket.masked import Choices, MaskedNet, of_ticket, outputs  # noqa: E402
@@ -31,11 +31,6 @@ def shift(x: np.ndarray) -> np.ndarray:
     """Half the contrast on a brighter ground, with noise."""
     rng = np.random.default_rng(len(x))
     return np.clip(0.5 * x + 6 + rng.normal(0, 1, x.shape), 0, 16).round().astype(np.uint8)
-
-
-@pytest.fixture(scope="module")
-def digits() -> Data:
-    return load("digits")
 
 
 @pytest.fixture(scope="module")
