@@ -20,6 +20,8 @@ import numpy as np
 
 from edgeticket.errors import UsageError
 
+COUNTED = 2**53  # units; counting ends there, weighing does not
+
 
 @dataclass(frozen=True)
 class RateTest:
@@ -67,9 +69,12 @@ class RateTest:
         """Observations without one failure after which it passes: fewer can't."""
         return math.ceil(self.pass_at / math.log((1 - self.good) / (1 - self.bad)) - 1e-9)
 
-    def usual(self) -> int:
-        """Observations after which it passes where each is the share `good` exactly."""
-        return math.ceil(self.pass_at / float(self.of_shares(np.array(self.good))[1]))
+    def usual(self) -> tuple[int, int]:
+        """Observations after which it passes at the rate `good`: if each is that share exactly, and, about and on average, if
+        each is 0 or 1 (Wald's equation, without what the last step goes too far). Other shares are between."""
+        none, all_, even = self.of_shares(np.array([0.0, 1.0, self.good]))[1]
+        steps = even, (1 - self.good) * none + self.good * all_
+        return math.ceil(self.pass_at / steps[0]), math.ceil(self.pass_at / steps[1])
 
 
 @dataclass(frozen=True)
@@ -92,7 +97,7 @@ class Evidence:
         good, bad = self.against_good + np.cumsum(good), self.against_bad + np.cumsum(bad)
         return replace(
             self,
-            units=self.units + int(counted[1].sum()),
+            units=min(self.units + int(counted[1].sum()), COUNTED),
             failures=self.failures + float(counted[0].sum()),
             against_good=float(good[-1]),
             against_bad=float(bad[-1]),

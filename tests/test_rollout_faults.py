@@ -171,7 +171,9 @@ def test_several_may_make_a_fleet_at_once(path: str) -> None:  # noqa: F811
 def test_a_database_that_is_locked_does_not_end_serve(path: str, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
     monkeypatch.setattr(store, "WAIT_S", 0.05)
     monkeypatch.setattr(service, "LOOK_S", 0.05)
+    monkeypatch.setattr(service, "RETRY_S", 0.05)
     where, stopped, told, failures = started(path), threading.Event(), list[str](), list[BaseException]()
+    monkeypatch.setattr(store, "WAIT_S", 30)  # of all others
 
     def work() -> None:
         try:
@@ -189,7 +191,6 @@ def test_a_database_that_is_locked_does_not_end_serve(path: str, monkeypatch: py
                 connection.execute("BEGIN EXCLUSIVE")
                 time.sleep(0.5)
                 connection.execute("ROLLBACK")
-        monkeypatch.undo()
         controller.revert(Store(path), "fire")
         wait_until(lambda: told or failures)
     finally:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeticket.errors import UsageError
-from edgeticket.sequential import Evidence, RateTest
+from edgeticket.sequential import COUNTED, Evidence, RateTest
 
 TEST = RateTest(0.05, 0.15, alpha=0.02, beta=0.1)
 RATES = st.floats(0.001, 0.4).flatmap(lambda good: st.tuples(st.just(good), st.floats(good + 0.01, 0.95)))
@@ -135,10 +135,21 @@ def test_least_is_the_first_number_of_clean_observations_that_passes(rates: tupl
 
 
 def test_usual_at_the_good_rate() -> None:
-    usual = TEST.usual()
-    ends = [observed(TEST, np.full(n, TEST.good), np.ones(n)).passed for n in (usual - 1, usual)]
+    even, whole = TEST.usual()
+    ends = [observed(TEST, np.full(n, TEST.good), np.ones(n)).passed for n in (even - 1, even)]
     assert ends == [False, True]
-    assert TEST.least() < usual
+    steps = TEST.of_trials(simulated(TEST.good, length=1000), np.array(1))[1]
+    passed = np.cumsum(steps, axis=1) >= TEST.pass_at
+    took = passed.argmax(axis=1) + 1
+    assert passed.any(axis=1).all()
+    assert whole <= took.mean() + 3 * took.std() / len(took) ** 0.5 <= 1.1 * whole  # and a step that goes too far
+    assert TEST.least() < even < whole
+
+
+def test_counting_ends_where_a_database_does() -> None:
+    end = Evidence(units=COUNTED - 1).after(TEST, np.array([1.0]), np.array([2.0**31]), single=True)
+    assert end.units == COUNTED
+    assert math.isfinite(end.against_bad)
 
 
 def test_more_certainty_takes_longer() -> None:

@@ -1,4 +1,4 @@
-"""Figures of docs/rollout.md: `rollout.py [errors|fleets|units|speed|speed20]...`, all but the last by default."""
+"""Figures of docs/rollout.md: `rollout.py [errors|usual|fleets|units|speed|speed20]...`, all but the last by default."""
 
 import json
 import sys
@@ -36,6 +36,18 @@ def errors() -> None:
             ends = [Evidence().after(test, run, np.full(len(run), every), single=True) for run in runs]
             row.append(f"{np.mean([getattr(end, wrong) for end in ends]):.2%}")
         print(f"| {every} | {row[0]} | {row[1]} |")
+
+
+def usual() -> None:
+    """Observations until each gate passes at its good rate: what `new` says, and the mean of simulations."""
+    random = np.random.default_rng(1)
+    for name, test in USUAL.tests(0).items():
+        row = []
+        for each in (1, 200):
+            shares = random.binomial(each, test.good, (RUNS, 6000)) / each
+            passed = np.cumsum(test.of_shares(shares)[1], axis=1) >= test.pass_at
+            row.append(f"{passed.argmax(axis=1).mean() + 1:.0f}" if passed.any(axis=1).all() else "not all")
+        print(f"| {name} | {' | '.join(map(str, test.usual()[::-1]))} | {' | '.join(row)} |")
 
 
 def fleets() -> None:
@@ -104,9 +116,16 @@ def speed(reports: int = 1) -> None:
         print(f"{receipt.counted} counted: {cpu:.1f} s of processor time, {wall:.1f} s, {size:.0f} bytes a device")
 
 
-CHECKS = {"errors": errors, "fleets": fleets, "units": units, "speed": speed, "speed20": lambda: speed(20)}
+CHECKS = {
+    "errors": errors,
+    "usual": usual,
+    "fleets": fleets,
+    "units": units,
+    "speed": speed,
+    "speed20": lambda: speed(20),
+}
 
 if __name__ == "__main__":
-    for word in sys.argv[1:] or ["errors", "fleets", "units", "speed"]:
+    for word in sys.argv[1:] or ["errors", "usual", "fleets", "units", "speed"]:
         print(f"== {word}", flush=True)
         CHECKS[word]()

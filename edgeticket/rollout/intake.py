@@ -127,13 +127,8 @@ def _key(current: Current) -> dict[str, Any]:
 
 def _firsts(connection: sa.Connection, table: sa.Table, key: dict[str, Any], names: set[str]) -> set[str]:
     """Those of the devices that were not in the table under that key, and now are."""
-    same = [table.c[column] == value for column, value in key.items()]
-    firsts = names - set(
-        connection.execute(sa.select(table.c.device).where(*same, table.c.device.in_(names))).scalars()
-    )
-    if firsts:
-        connection.execute(table.insert(), [key | {"device": name} for name in sorted(firsts)])
-    return firsts
+    new = [key | {"device": name} for name in sorted(names)]
+    return {row[-1] for row in store.insert_new(connection, table, new)}
 
 
 def _counts(connection: sa.Connection, current: Current, reports: Sequence[Report]) -> Counts:

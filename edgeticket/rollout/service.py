@@ -15,7 +15,7 @@ from edgeticket.rollout.mqtt import Listener
 from edgeticket.rollout.store import Store
 
 LOOK_S = 1.0  # between two looks for a decision that is new, or whose hook is due
-RETRY_S = 30.0  # after a hook that failed
+RETRY_S = 30.0  # after a hook or a store that failed
 log = logging.getLogger(__name__)
 
 
@@ -60,14 +60,14 @@ def serve(
 
 
 def _decisions(where: Store, tell: Callable[[dict[str, Any]], None], last: int, stopped: threading.Event) -> None:
-    done = False
+    pause, done = LOOK_S, False
     while not done:
-        done = stopped.wait(LOOK_S)
+        done = stopped.wait(pause)
         try:
-            made = status.log(where, last)
+            made, pause = status.log(where, last), LOOK_S
         except EdgeTicketError as error:
             log.warning("%s", error)
-            continue
+            made, pause = [], RETRY_S
         for found in made:
             tell(found)
             last = found["decision"]
@@ -77,13 +77,13 @@ def _hooks(where: Store, hook: Hook, stopped: threading.Event) -> None:
     pause = LOOK_S
     while not stopped.wait(pause):
         try:
-            found = run_hook(where, hook.command, hook.timeout_s)
+            failed = _failed(run_hook(where, hook.command, hook.timeout_s))
         except UsageError:
             raise
         except EdgeTicketError as error:
             log.warning("%s", error)
-            found = None
-        pause = RETRY_S if _failed(found) else LOOK_S
+            failed = True
+        pause = RETRY_S if failed else LOOK_S
 
 
 def _failed(found: HookRun | None) -> bool:
