@@ -22,40 +22,44 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict
 from http import HTTPStatus
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 import numpy as np
-from inspection_line import Frame, frames
+from inspection_line import Frame, frames, number
 
 from edgeticket.errors import EdgeTicketError
 from edgeticket.files import write_atomic
 from edgeticket.lock import alone
 from edgeticket.order import DIGEST, Bundles, Choice, Order, choose
 from edgeticket.outbox import Outbox
+from edgeticket.signing import key_file, public_key
 from edgeticket.tls import Tls
 from edgeticket.trial import Trial
 
 TICK_S, TIMEOUT_S, LONGEST_PAUSE_S = 0.05, 10.0, 300.0
 LARGEST = 1 << 16  # bytes of an answer
 AT_ONCE = 1000  # reports of a request
+Signals = SimpleQueue[int]  # of an Event, this thread may hold the lock that a handler then waits for
 log = logging.getLogger("gateway")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    options, stopped = parse(arguments), threading.Event()
+    options, signals = parse(arguments), Signals()
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.INFO)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopped.set())
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, lambda number, _: signals.put(number))
     try:
-        options.key = [key.read_bytes() for key in options.key]
+        options.key = [key_file(key, public_key) for key in options.key]
         options.state.mkdir(parents=True, exist_ok=True)
         with alone(options.state / "gateway"):  # its lock in there too: nothing else need be writable
             server = Server(options.server, Tls(options.cert, options.ca))
-            run(server, [Sensor(name, source, options) for name, source in options.sensors], options, stopped)
+            run(server, [Sensor(name, source, options) for name, source in options.sensors], options, signals)
     except (EdgeTicketError, OSError) as error:
         print(f"gateway: {error}", file=sys.stderr)
         return getattr(error, "exit_code", 1)
@@ -67,26 +71,17 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("server", help="http[s]://HOST:PORT of `edgeticket rollout serve`")
     parser.add_argument("sensors", nargs="+", metavar="DEVICE=FRAMES")
     parser.add_argument("--bundles", type=Path, required=True, help="folder of DIGEST.bundle")
-    parser.add_argument(
-        "--state", type=Path, required=True, help="folder that outlives a restart, of this program alone"
-    )
-    parser.add_argument(
-        "--cert",
-        nargs=2,
-        metavar=("CERT", "KEY"),
-        help="PEM files of a certificate with every DEVICE in it, and its key",
-    )
+    parser.add_argument("--state", type=Path, required=True, help="folder of this program alone, kept over restarts")
+    parser.add_argument("--cert", nargs=2, metavar=("CERT", "KEY"), help="PEM files, with every DEVICE in it; its key")
     parser.add_argument("--ca", help="PEM file of the CA of the server [the system's]")
     parser.add_argument("--run", help="digest of the bundle to run until the server says otherwise")
-    parser.add_argument(
-        "--key", type=Path, action="append", default=[], help="public key that must have signed bundles"
-    )
+    parser.add_argument("--key", type=Path, action="append", default=[], help="public key that signed the bundles")
     parser.add_argument("--class", dest="target_class", help="class of devices that bundles must be for")
-    parser.add_argument("--report-s", type=float, default=60.0, help="a report at least every so many seconds [60]")
+    parser.add_argument("--report-s", type=number, default=60.0, help="a report at least every so many seconds [60]")
     parser.add_argument("--report-frames", type=int, default=1000, help="and at least every so many frames [1000]")
-    parser.add_argument("--deadline-ms", type=float, help="an inference that takes longer is a miss")
-    parser.add_argument("--tolerance", type=float, help="by which outputs of two regressions may differ")
-    parser.add_argument("--period-ms", type=float, default=0.0, help="a frame of each sensor every so many ms")
+    parser.add_argument("--deadline-ms", type=number, help="an inference that takes longer is a miss")
+    parser.add_argument("--tolerance", type=number, help="by which outputs of two regressions may differ")
+    parser.add_argument("--period-ms", type=number, default=0.0, help="a frame of each sensor every so many ms")
     parser.add_argument("--loop", action="store_true", help="begin again after the last frame")
     options = parser.parse_args(arguments)
     address = urlsplit(options.server)
@@ -103,15 +98,16 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     return options
 
 
-def run(server: "Server", sensors: list["Sensor"], options: argparse.Namespace, stopped: threading.Event) -> None:
+def run(server: "Server", sensors: list["Sensor"], options: argparse.Namespace, signals: Signals) -> None:
     for sensor in sensors:
         attempt(sensor.resume)
     if not all(sensor.trial for sensor in sensors):
         attempt(exchange, server, sensors)
+    stopped = threading.Event()
     link = threading.Thread(target=talk, args=(server, sensors, stopped))
     link.start()
     try:
-        judge(sensors, options.period_ms / 1000, stopped)
+        judge(sensors, options.period_ms / 1000, signals)
     finally:
         stopped.set()
         link.join()
@@ -123,11 +119,12 @@ def run(server: "Server", sensors: list["Sensor"], options: argparse.Namespace, 
 # the line
 
 
-def judge(sensors: list["Sensor"], period_s: float, stopped: threading.Event) -> None:
-    """Until it is stopped, or all frames are judged."""
+def judge(sensors: list["Sensor"], period_s: float, signals: Signals) -> None:
+    """Until there is a signal, or all frames are judged."""
     start = time.monotonic()
     for i, row in enumerate(itertools.zip_longest(*(sensor.frames for sensor in sensors))):
-        if stopped.wait(max(0.0, start + i * period_s - time.monotonic())):
+        with suppress(Empty):
+            signals.get(timeout=max(0.0, start + i * period_s - time.monotonic()))
             return
         for sensor, frame in zip(sensors, row, strict=True):
             if frame is not None:
@@ -135,8 +132,10 @@ def judge(sensors: list["Sensor"], period_s: float, stopped: threading.Event) ->
 
 
 def endless(source: Path) -> Iterator[Frame]:
-    while True:
-        yield from frames(source)
+    while first := next(rest := frames(source), None):
+        yield first
+        yield from rest
+    raise EdgeTicketError(f"{source}: no frames in it, so --loop has nothing to go on with")
 
 
 # the roll-out
@@ -236,9 +235,7 @@ class Server:
         """Once this returns, the server has taken all of them, or refused them for good."""
         receipt = self._ask("POST", "/reports", b"\n".join(lines))
         if not {"counted", "refused"} <= receipt.keys():
-            raise EdgeTicketError(
-                f"no receipt of `edgeticket rollout serve`: {receipt!r:.200}: check the server's address"
-            )
+            raise EdgeTicketError(f"no receipt of `edgeticket rollout serve`: {receipt!r:.200}: check the address")
         if receipt["refused"]:
             log.warning("the server refused reports: %s", receipt["refused"])
 

@@ -21,6 +21,7 @@ import numpy as np
 
 from edgeticket.errors import EdgeTicketError
 from edgeticket.runtime import Predictor, Status
+from edgeticket.signing import key_file, public_key
 
 FIELDS = ("frame", "verdict", "label", "score", "status", "ms", "late")
 Frame = tuple[str, np.ndarray | None]
@@ -31,13 +32,14 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     try:
         predictor = Predictor(
-            options.bundle, [key.read_bytes() for key in options.key], target_class=options.target_class
+            options.bundle, [key_file(key, public_key) for key in options.key], target_class=options.target_class
         )
         unknown = set(options.good) - set(predictor.manifest["labels"])
         if unknown:
             raise EdgeTicketError(f"--good {unknown.pop()}: the labels are {', '.join(predictor.manifest['labels'])}")
+        source = frames(options.frames)
         with options.output.open("x", newline="") if options.output else sys.stdout as file:
-            rows = list(written(inspected(predictor, frames(options.frames), options), file, options.format))
+            rows = list(written(inspected(predictor, source, options), file, options.format))
     except (EdgeTicketError, OSError) as error:
         print(f"inspection_line: {error}", file=sys.stderr)
         return getattr(error, "exit_code", 1)
@@ -52,9 +54,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--good", action="append", required=True, help="a label that passes; may be given several times"
     )
-    parser.add_argument("--least-score", type=float, default=0.0, help="below it: check")
+    parser.add_argument("--least-score", type=number, default=0.0, help="below it: check")
     parser.add_argument(
-        "--period-ms", type=float, help="a frame comes every so many ms, and must be judged before the next"
+        "--period-ms", type=number, help="a frame comes every so many ms, and must be judged before the next"
     )
     parser.add_argument(
         "--key", type=Path, action="append", default=[], help="public key that must have signed the bundle"
@@ -68,26 +70,38 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     return options
 
 
+def number(text: str) -> float:
+    """Finite, and not beyond what a clock takes."""
+    value = float(text)
+    if not abs(value) <= 1e9:
+        raise ValueError(text)
+    return value
+
+
 def frames(source: Path) -> Iterator[Frame]:
-    """Name and raw values, None for a file that is no image."""
-    if source.suffix == ".npz":
+    """Name and raw values, None for a file that is no image. Raises OSError or EdgeTicketError at once."""
+    if source.suffix != ".npz":
+        paths = sorted(path for path in source.iterdir() if path.is_file())
+        return ((path.name, image(path)) for path in paths)
+    try:
         with np.load(source) as arrays:
-            if "x" not in arrays:
-                raise EdgeTicketError(f"{source}: it has no array x; save one with numpy.savez")
-            yield from ((str(i), frame) for i, frame in enumerate(arrays["x"]))
-        return
-    for path in sorted(path for path in source.iterdir() if path.is_file()):
-        yield path.name, image(path)
+            return iter([(str(i), frame) for i, frame in enumerate(arrays["x"])])
+    except OSError:
+        raise
+    except Exception as error:  # numpy names no list of them
+        raise EdgeTicketError(
+            f"{source}: no array x of frames in it: save one with numpy.savez(file, x=frames)"
+        ) from error
 
 
 def image(path: Path) -> np.ndarray | None:
     """uint8 [channels, height, width] as the camera wrote it: nothing is scaled or cut."""
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     try:
         with Image.open(path) as opened:
             values = np.asarray(opened)
-    except (UnidentifiedImageError, OSError, Image.DecompressionBombError):
+    except Exception:  # of a broken file: OSError, ValueError, SyntaxError, RuntimeError and more
         return None
     return values[None] if values.ndim == 2 else np.ascontiguousarray(values.transpose(2, 0, 1))
 

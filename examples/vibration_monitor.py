@@ -22,6 +22,7 @@ import numpy as np
 
 from edgeticket.errors import EdgeTicketError
 from edgeticket.runtime import Prediction, Predictor
+from edgeticket.signing import key_file, public_key
 from edgeticket.tls import Tls
 
 KEEP_ALIVE_S, TIMEOUT_S = 30, 10.0
@@ -52,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     try:
         predictor = Predictor(
-            options.bundle, [key.read_bytes() for key in options.key], target_class=options.target_class
+            options.bundle, [key_file(key, public_key) for key in options.key], target_class=options.target_class
         )
         unknown = set(options.normal) - set(predictor.manifest["labels"])
         if unknown:
@@ -85,7 +86,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--class", dest="target_class", help="class of devices that the bundle must be for")
     options = parser.parse_args(arguments)
-    if min(options.raise_after, options.clear_after, options.step or 1) < 1:
+    if min(options.raise_after, options.clear_after, 1 if options.step is None else options.step) < 1:
         parser.error("--raise, --clear and --step: give 1 or more")
     if options.mqtt and not options.mqtt.rpartition(":")[2].isdecimal():
         parser.error("--mqtt: give HOST:PORT, for example 127.0.0.1:1883")

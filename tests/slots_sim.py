@@ -3,6 +3,7 @@
 import ctypes
 import hashlib
 import subprocess
+import weakref
 from functools import cache
 from pathlib import Path
 from random import Random
@@ -81,6 +82,9 @@ def any_packet(size: int, seed: int) -> bytes:
     return made[:16] + FIRMWARE + made[24:]
 
 
+LIBC = ctypes.CDLL(None)
+LIBC.aligned_alloc.restype, LIBC.aligned_alloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t] * 2
+LIBC.free.argtypes = [ctypes.c_void_p]
 ERASE = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)
 PROGRAM = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
 
@@ -125,8 +129,9 @@ class Flash:
 
     def __init__(self, sector: int, sectors: int, unit: int) -> None:
         self.sector, self.sectors, self.unit, self.size = sector, sectors, unit, sector * sectors
-        self.areas = [ctypes.create_string_buffer(self.size) for _ in range(2)]
-        self.addresses = [ctypes.addressof(area) for area in self.areas]
+        self.addresses = [LIBC.aligned_alloc(sector, self.size) for _ in range(2)]
+        for address in self.addresses:
+            weakref.finalize(self, LIBC.free, address)
         self.blank = b"\xff" * unit
         self.place = max(unit, RECORD)
         self.room = self.size - RECORDS * self.place
@@ -134,11 +139,11 @@ class Flash:
         self.arm(None)
 
     def restore(self, contents: list[bytes]) -> None:
-        for area, content in zip(self.areas, contents, strict=True):
-            ctypes.memmove(area, content, self.size)
+        for address, content in zip(self.addresses, contents, strict=True):
+            ctypes.memmove(address, content, self.size)
 
     def contents(self) -> list[bytes]:
-        return [area.raw for area in self.areas]
+        return [ctypes.string_at(address, self.size) for address in self.addresses]
 
     def arm(self, cut: int | None, tear: str = "nothing", seed: int = 0) -> None:
         """Cut the power at operation `cut` from now, the first is 1; None: never."""

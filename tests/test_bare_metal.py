@@ -192,3 +192,20 @@ def test_what_must_not_be_used_is_not_even_tried(board: Board, wire: Wire) -> No
     assert board.update(good(3)[:60] + b"\0" + good(3)[61:]) == "SIGNATURE"
     assert board.update(bytes(9000)) == "TOO_LARGE"
     assert board.reset() == ["boot 0 sequence 2 kept refused 0 wrong 0"]
+
+
+@pytest.mark.slow
+def test_a_transfer_that_is_cut_off_ends_and_the_board_goes_on(board: Board, wire: Wire) -> None:
+    kept(board, wire, 2)
+    content = signed(3, wire, wire.packet)
+    begun = b"U" + len(content).to_bytes(4, "little")
+    for sent, said in {
+        b"U\xff\xff\xff\xff": "update 3",  # more than a slot takes
+        begun[:3]: "update 5",
+        begun + content[:-1]: "update 5",
+        b"P\0": "frame cut off",
+    }.items():
+        board.send(sent)
+        assert board.line() == said
+    assert board.reset() == ["boot 0 sequence 2 kept refused 0 wrong 0"]
+    assert board.update(content) == "OK"

@@ -57,9 +57,9 @@ def test_an_example_needs_nothing_of_edgeticket_but_what_runs_in_a_gateway(path:
     names = {node.module if isinstance(node, ast.ImportFrom) else node.names[0].name for node in nodes}
     own = {name for name in names if name and name.startswith(("edgeticket", "exporters"))}
     more = {
-        "gateway": {"files", "lock", "order", "outbox", "tls", "trial"},
-        "inspection_line": {"runtime"},
-        "vibration_monitor": {"tls", "runtime"},
+        "gateway": {"files", "lock", "order", "outbox", "signing", "tls", "trial"},
+        "inspection_line": {"runtime", "signing"},
+        "vibration_monitor": {"runtime", "signing", "tls"},
     }[path.stem]
     assert own == {f"edgeticket.{name}" for name in more | {"errors"}}
 
@@ -118,14 +118,19 @@ def test_a_folder_of_images(line: Path, digits: Data, tmp_path: Path) -> None:
         image.fromarray(frame[0]).save(folder / f"{i}.png")
     image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(folder / "3.png")
     (folder / "4.png").write_bytes(b"no image")
+    png = (folder / "0.png").read_bytes()
+    (folder / "5.png").write_bytes(png[:37] + bytes(4) + png[41:])  # the name of a chunk: SyntaxError
+    (folder / "6.ppm").write_bytes(b"P5 8 8 70000\n" + bytes(128))  # ValueError
     done = example("inspection_line", line, folder, "--good", "1", "--format", "csv")
     found = list(csv.DictReader(io.StringIO(done.stdout.decode())))
-    assert [row["frame"] for row in found] == ["0.png", "1.png", "2.png", "3.png", "4.png"]
+    assert [row["frame"] for row in found] == ["0.png", "1.png", "2.png", "3.png", "4.png", "5.png", "6.ppm"]
     predictor = Predictor(line)
     assert [row["label"] for row in found[:3]] == [predictor.predict(x).label for x in digits.certify[0][:3]]
-    assert [(row["verdict"], row["status"]) for row in found[3:]] == [("check", "shape"), ("check", "unreadable")]
-    assert b"5 frames" in done.stderr
-    assert b"2 check" in done.stderr
+    assert [(row["verdict"], row["status"]) for row in found[3:]] == [("check", "shape")] + 3 * [
+        ("check", "unreadable")
+    ]
+    assert b"7 frames" in done.stderr
+    assert b"4 check" in done.stderr
 
 
 def test_a_missed_deadline_is_counted(line: Path, digits: Data, tmp_path: Path) -> None:
@@ -198,6 +203,12 @@ def test_what_an_inspection_line_refuses(line: Path, keys: tuple[bytes, bytes], 
         2: [line, frames],
     }.items():
         assert b"Traceback" not in example("inspection_line", *arguments, code=code).stderr
+    for words in (["--period-ms", "inf"], ["--period-ms", "1e300"], ["--period-ms", "0"], ["--least-score", "nan"]):
+        assert words[0].encode() in example("inspection_line", line, frames, "--good", "1", *words, code=2).stderr
+    private = tmp_path / "a.key"
+    private.write_bytes(keys[0])
+    done = example("inspection_line", line, frames, "--good", "1", "--key", private, code=2)
+    assert b"a.key: not a public key" in done.stderr
     for arguments in (
         [line, frames, "--good", "ten"],
         [line, tmp_path / "y.npz", "--good", "1"],
@@ -206,6 +217,21 @@ def test_what_an_inspection_line_refuses(line: Path, keys: tuple[bytes, bytes], 
     ):
         assert b"Traceback" not in example("inspection_line", *arguments, code=1).stderr
     assert out.read_bytes() == before
+
+
+def test_frames_that_cannot_be_read_leave_no_output(line: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.npz").write_text("x")
+    np.savez(tmp_path / "objects.npz", x=np.array([{}, {}], object))
+    np.savez(tmp_path / "one.npz", x=np.float32(1))
+    np.save(tmp_path / "x.npy", np.zeros(3))
+    (tmp_path / "x.npy").rename(tmp_path / "array.npz")
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "one.npz").read_bytes()[:-9])
+    out = tmp_path / "verdicts.jsonl"
+    for name in ("absent", "absent.npz", "text.npz", "objects.npz", "one.npz", "array.npz", "cut.npz"):
+        done = example("inspection_line", line, tmp_path / name, "--good", "1", "-o", out, code=1)
+        assert done.stderr.startswith(b"inspection_line: ")
+        assert name.encode() in done.stderr
+        assert not out.exists()
 
 
 # vibration monitor
@@ -306,6 +332,7 @@ def test_what_a_monitor_refuses(motor: Path, tmp_path: Path) -> None:
         4: [tmp_path / "absent.bundle", "-", "--normal", "ok"],
     }.items():
         assert b"Traceback" not in example("vibration_monitor", *words, code=code).stderr
+    assert b"--step" in example("vibration_monitor", motor, "-", "--normal", "ok", "--step", "0", code=2).stderr
     assert b"--normal fine" in example("vibration_monitor", motor, "-", "--normal", "fine", code=1).stderr
     closed = example("vibration_monitor", motor, "-", "--normal", "ok", "--mqtt", f"127.0.0.1:{free_port()}", code=1)
     assert b"Traceback" not in closed.stderr

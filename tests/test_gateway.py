@@ -20,6 +20,7 @@ from edgeticket.errors import EdgeTicketError
 from edgeticket.order import Order
 from edgeticket.rollout.reports import parse
 from edgeticket.runtime import Predictor
+from edgeticket.signing import new_key
 from edgeticket.tls import Tls
 
 
@@ -123,15 +124,28 @@ def test_what_a_gateway_refuses(made: Made, tmp_path: Path, capsys: pytest.Captu
             module().parse([*words, *folders])
         assert said.removesuffix(" or") in capsys.readouterr().err
     (tmp_path / "a.reports").write_bytes(b"{}")
+    (tmp_path / "mine.key").write_bytes(new_key()[0])
     for said, words, code in (
         ("damaged: remove it", [], 1),
-        ("absent.pub", ["--key", "absent.pub"], 1),
+        ("absent.pub", ["--key", "absent.pub"], 2),
+        ("mine.key: not a public key", ["--key", str(tmp_path / "mine.key")], 2),
+        ("--period-ms: invalid number", ["--period-ms", "nan"], 2),
         ("absent.pem: no certificate of a CA", ["--ca", "absent.pem"], 2),
     ):
         command = [sys.executable, str(PROGRAM), "https://x", frames, *folders, *words]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=ENVIRONMENT)
         assert said in done.stderr
         assert (done.returncode, "Traceback" in done.stderr) == (code, False)
+
+
+def test_frames_of_which_there_are_none_do_not_begin_again(made: Made, tmp_path: Path) -> None:
+    (tmp_path / "frames").mkdir()
+    words = ["http://x", f"a={tmp_path / 'frames'}", "--bundles", made.folder, "--state", tmp_path, "--loop"]
+    done = subprocess.run(
+        [sys.executable, PROGRAM, *words], capture_output=True, text=True, timeout=60, env=ENVIRONMENT
+    )
+    assert f"{tmp_path / 'frames'}: no frames in it" in done.stderr
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False)
 
 
 def test_sigterm_saves_the_last_report_and_a_second_one_on_the_same_state_is_refused(
@@ -150,6 +164,24 @@ def test_sigterm_saves_the_last_report_and_a_second_one_on_the_same_state_is_ref
         assert own.ended() == 0
         (line,) = json.loads((own.state / "line-7.reports").read_bytes())["waiting"]
         assert parse(line.encode()).inferences == len(own.rows())
+
+
+SIGNALLED = """import itertools, signal, types, gateway
+sensor = types.SimpleNamespace(name="a", frames=itertools.repeat(("0", None)), judge=lambda _: {})
+def run(server, sensors, options, signals):
+    signal.setitimer(signal.ITIMER_REAL, 0.001)
+    gateway.judge([sensor], 0, signals)
+gateway.run, gateway.signal.SIGTERM = run, signal.SIGALRM
+for _ in range(100):
+    assert gateway.main(["http://x", "a=frames", "--bundles", ".", "--state", "."]) == 0
+"""
+
+
+def test_a_signal_ends_it_at_whatever_moment_it_comes(tmp_path: Path) -> None:
+    (tmp_path / "frames").mkdir()
+    environment = {**ENVIRONMENT, "PYTHONPATH": f"{PROGRAM.parent}:{ROOT}"}
+    command, quiet = [sys.executable, "-c", SIGNALLED], subprocess.DEVNULL
+    subprocess.run(command, cwd=tmp_path, stdout=quiet, timeout=60, check=True, env=environment)
 
 
 def test_pauses_grow_to_a_limit_and_differ() -> None:
@@ -218,7 +250,6 @@ def test_the_lines_of_the_page_run(made: Made, tmp_path: Path, monkeypatch: pyte
     assert len(code.splitlines()) <= 20
     (tmp_path / "bundles").symlink_to(made.folder)
     (tmp_path / "maker.pub").write_bytes(made.key)
-    (tmp_path / "state").mkdir()
     monkeypatch.chdir(tmp_path)
     old, new, broken = (made.digests[name] for name in ("old", "swapped", "broken"))
     orders = iter([told(old), told(old, new, new), told(new, old, new), told(broken, old, broken)])
@@ -231,6 +262,7 @@ def test_the_lines_of_the_page_run(made: Made, tmp_path: Path, monkeypatch: pyte
     }
     with pytest.raises(StopIteration):
         exec(code, given)  # noqa: S102
+    assert (given["bundles"].models.keys(), given["bundles"].refused.keys()) == ({old}, {broken})  # no other is kept
     right = [Predictor(made.path(name)).predict(made.frames[9]).label for name in ("old", "old", "swapped", "old")]
     assert [found.label for found in answers[9::10]] == right
     reports = [parse(body) for body in sent]

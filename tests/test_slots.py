@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import re
 import subprocess
 import sys
 from functools import partial
@@ -286,6 +287,10 @@ CHECKS = {
     "whether flash was erased": ("c->erase(sector) || !filled(sector, c->sector, 0xFF)", "c->erase(sector)"),
     "room for a note": ("if (used == RECORDS)", "if (used > RECORDS)"),
     "the built-in model is newer": ("return h->ready > c->sequence &&", "return"),
+    "the first slot begins a sector": ("a % c->sector ||", ""),
+    "the second slot begins a sector": ("|| b % c->sector", ""),
+    "slots do not overlap": ("(a < b ? b - a : a - b) < size", "a == b"),
+    "room for notes and a header": ("|| size < RECORDS * place_bytes(c) + ET_SLOTS_HEADER", ""),
 }
 
 
@@ -299,6 +304,8 @@ def test_every_check_is_needed(check: str, tmp_path: Path) -> None:
     tests += [partial(test_a_flash_that_takes_nothing, call=call, answer=0) for call in ("erase", "program")]
     tests += [test_bytes_past_the_end_or_too_few_of_them, test_a_trial_that_cannot_be_noted_does_not_take_place]
     tests += [test_calls_at_the_wrong_time, test_a_new_firmware_has_a_newer_model_or_another_network]
+    tests += [partial(test_slots_begin_sectors_and_do_not_overlap, first=0, second=n) for n in (1024, 2560)]
+    tests += [partial(test_a_configuration_that_makes_no_sense, name="sector", value=256)]
     failed = 0
     for test in tests:
         made = Device(library, Flash(*GEOMETRY))
@@ -306,7 +313,7 @@ def test_every_check_is_needed(check: str, tmp_path: Path) -> None:
         made.boot()
         try:
             test(made)
-        except (AssertionError, KeyError):
+        except (AssertionError, KeyError, pytest.fail.Exception):
             failed += 1
     assert failed
 
@@ -412,6 +419,23 @@ def test_a_configuration_that_makes_no_sense(device: Device, name: str, value: i
     assert device.send(update(3, PACKETS[3])) == "STATE"
 
 
+@pytest.mark.parametrize("first", [0, 1024, 2048])
+@pytest.mark.parametrize("second", [3, 1024, 2048, 2560, 3072])
+def test_slots_begin_sectors_and_do_not_overlap(device: Device, first: int, second: int) -> None:
+    """Slots of two sectors of 1,024 bytes in an area of six."""
+    area = slots_sim.Flash(1024, 6, 8)
+    device.config.sector, device.config.sectors = 1024, 2
+    right = abs(first - second) >= 2048 and second % 1024 == 0
+    for places in ((first, second), (second, first)):
+        device.config.slot[:] = [area.addresses[0] + place for place in places]
+        if right:
+            assert runs(device) == (-1, False)
+        else:
+            with pytest.raises(slots_sim.Broken, match="GEOMETRY"):
+                device.boot()
+            assert device.send(update(3, PACKETS[3])) == "STATE"
+
+
 # the code
 
 
@@ -423,17 +447,81 @@ def test_it_needs_no_library(tmp_path: Path) -> None:
     assert set(listed.split()) - {"U", "_GLOBAL_OFFSET_TABLE_", "__stack_chk_fail"} <= {"memcpy", "memset"}
 
 
-def test_its_size_on_a_core(tmp_path: Path) -> None:
-    """docs/update.md has the figures."""
+COSTS = """#include "slots.h"
+#include <string.h>
+#include "updates.h"
+void et_print(const char *text);
+uint64_t et_cost(int (*run)(unsigned), unsigned i);
+uint32_t et_stack(int (*run)(unsigned), unsigned i);
+enum { SECTOR = 4096, SECTORS = 2, UNIT = 8 }; /* as examples/bare_metal */
+static uint8_t flash[2][SECTOR * SECTORS] __attribute__((aligned(SECTOR)));
+static int erase(const uint8_t *at) { memset((uint8_t *)at, 0xFF, SECTOR); return 0; }
+static int program(const uint8_t *at, const uint8_t *bytes) {
+  for (int i = 0; i < UNIT; i++) ((uint8_t *)at)[i] &= bytes[i];
+  return 0;
+}
+static int verify(const uint8_t *signature, const uint8_t *message, size_t size) { return !(signature && message && size); }
+static const et_slots_config config = {
+  {flash[0], flash[1]}, SECTOR, SECTORS, UNIT, erase, program, verify, "line-camera-v2", "firmware", 0, 1000, 3};
+static et_slots slots;
+static et_slots_model model;
+static int receive(unsigned i) {
+  const int wrong = et_slots_begin(&slots, sizeof update[i]) || et_slots_write(&slots, update[i], sizeof update[i]);
+  return wrong || et_slots_finish(&slots);
+}
+static int boot(unsigned i) { (void)i; return et_slots_boot(&slots, &config, &model); }
+static void say(uint32_t value) {
+  char text[12] = "          \\n";
+  for (int i = 9; value; value /= 10) text[i--] = (char)('0' + value % 10);
+  et_print(text);
+}
+int main(void) {
+  memset(flash, 0xFF, sizeof flash);
+  if (boot(0) || receive(0) || boot(0) || et_slots_confirm(&slots)) return 1;
+  say((uint32_t)et_cost(boot, 0));
+  say((uint32_t)et_cost(receive, 1));
+  say(et_stack(boot, 0));
+  return boot(0) || model.sequence != 2 || !model.trial;
+}
+"""
+
+
+def documented(what: str) -> int:
+    page = (Path(__file__).parent.parent / "docs" / "update.md").read_text()
+    return int(re.search(rf"{what}[^|]* \| ([\d,]+) ", page)[1].replace(",", ""))
+
+
+@pytest.mark.parametrize(("core", "what"), [("cortex-m4", "code and constants"), ("cortex-m0", "the same, M0")])
+def test_its_size_on_a_core(core: str, what: str, tmp_path: Path) -> None:
     need("arm-none-eabi-gcc", "arm-none-eabi-size")
-    flags = ["-std=c99", "-mcpu=cortex-m4", "-mthumb", "-O2", "-Wall", "-Wextra", "-Werror", "-fcallgraph-info=su"]
+    flags = ["-std=c99", f"-mcpu={core}", "-mthumb", "-O2", "-Wall", "-Wextra", "-Werror", "-fcallgraph-info=su"]
     subprocess.run(["arm-none-eabi-gcc", *flags, "-c", str(slots_sim.PORT / "slots.c")], cwd=tmp_path, check=True)
     size = ["arm-none-eabi-size", "slots.o"]
     listed = subprocess.run(size, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
     text, data, bss = map(int, listed.splitlines()[1].split()[:3])
-    assert 0 < text < 3300
+    assert text == pytest.approx(documented(what), rel=0.02)  # of another GCC
     assert (data, bss) == (0, 0)
     assert 100 < deepest((tmp_path / "slots.ci").read_text()) < 550
+
+
+def test_its_instructions_on_a_core(tmp_path: Path) -> None:
+    need("arm-none-eabi-gcc", "qemu-system-arm")
+    rows = ", ".join(f"{{{', '.join(map(str, update(n, any_packet(3643, n))))}}}" for n in (1, 2))
+    (tmp_path / "updates.h").write_text(f"static const uint8_t update[2][{HEADER + 3643}] = {{{rows}}};")
+    (tmp_path / "main.c").write_text(COSTS)
+    memory = {"FLASH_BASE": 0, "FLASH_SIZE": 1 << 22, "RAM_BASE": 0x20000000, "RAM_SIZE": 1 << 22, "STACK_SIZE": 4096}
+    words = ["-std=c99", "-O2", "-mcpu=cortex-m4", "-mthumb", f"-I{slots_sim.PORT}", "main.c"]
+    words += [str(slots_sim.PORT / name) for name in ("slots.c", "port.c")]
+    words += ["-nostartfiles", "--specs=nano.specs", "--specs=nosys.specs", f"-T{slots_sim.PORT / 'cortex-m.ld'}"]
+    words += [f"-Wl,--defsym,{name}={value}" for name, value in memory.items()]
+    subprocess.run(["arm-none-eabi-gcc", *words], cwd=tmp_path, check=True)
+    words = ["-M", "mps2-an386", "-nographic", "-monitor", "none", "-serial", "none"]
+    words += ["-semihosting", "-icount", "shift=0", "-kernel", "a.out"]
+    run = partial(subprocess.run, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60)
+    done = run(["qemu-system-arm", *words])
+    counts = [int(word) for word in (done.stdout + done.stderr).split()]
+    right = [documented(what) for what in ("a boot with a confirmed model", "receiving an update", "stack, without")]
+    assert counts == pytest.approx(right, rel=0.02)
 
 
 def test_the_exported_folder_has_it(tmp_path: Path) -> None:

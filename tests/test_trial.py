@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -515,6 +516,51 @@ def test_bundles_by_digest_are_loaded_refused_or_not_there(made: Made, tmp_path:
     other = Bundles(made.folder, tmp_path, [made.key], "press-7")
     other.load(wanted[:1])
     assert "(refused: class)" in other.refused[wanted[0]]
+
+
+def test_a_key_that_is_none_is_said_at_once(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="not a public key"):
+        Bundles(tmp_path, tmp_path, [fleet_bundles.new_key()[0]])
+
+
+def test_the_bytes_that_were_hashed_are_those_that_run(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another bundle, rightly signed, is put there as soon as the ordered one was read."""
+    digest = made.digests["old"]
+    place = Path(shutil.copy(made.path("old"), tmp_path))
+
+    def exchanged(*given: Any, **named: Any) -> Predictor:
+        shutil.copy(made.path("swapped"), place)
+        return Predictor(*given, **named)
+
+    monkeypatch.setattr(order, "Predictor", exchanged)
+    own = Bundles(tmp_path, tmp_path, [made.key])
+    own.load([digest])
+    assert own.models[digest].manifest["sequence"] == 1
+
+
+class Later(date):
+    @classmethod
+    def today(cls) -> "Later":
+        return cls(3000, 1, 1)
+
+
+def test_an_expired_bundle_is_not_taken_but_one_in_use_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = fleet_bundles.make(tmp_path, expires="2999-12-31")
+    old, new, state = made.digests["old"], made.digests["equal"], tmp_path / "state"
+    state.mkdir()
+    Bundles(tmp_path, state, [made.key]).load([old])
+    monkeypatch.setattr(order, "date", Later)
+    own = Bundles(tmp_path, state, [made.key])  # the next start
+    own.load([old, new])
+    assert own.models.keys() == {old}
+    assert own.refused[new].startswith(
+        f"{made.path('equal')}: the bundle expired on 2999-12-31, and today is 3000-01-01"
+    )
+    with pytest.raises(BundleError, match="expired"):
+        Predictor(made.path("old"), [made.key], today=Later.today())
+    assert Predictor(made.path("old"), [made.key]).manifest["expires"] == "2999-12-31"
 
 
 def test_whatever_a_bundle_makes_the_loader_raise_is_a_refusal(

@@ -7,6 +7,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from queue import SimpleQueue
 from typing import IO, Any
 
 import click
@@ -249,8 +250,15 @@ def serve(
     server = web.Server(store, service.address(http), Tls(http_cert, http_ca) if http_cert else None) if http else None
     password = mqtt_password.read().strip() if mqtt_password else None
     listener = Listener(store, broker(mqtt), password, Tls(mqtt_cert, mqtt_ca)) if mqtt else None
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopped.set())
+    signals = SimpleQueue[int]()  # this thread may hold the lock of `stopped` that a handler would wait for
+
+    def wait() -> None:
+        signals.get()
+        stopped.set()
+
+    threading.Thread(target=wait, daemon=True).start()
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, lambda number, _: signals.put(number))
     if server:
         scheme = "https" if http_cert else "http"
         click.echo(f"listening at {scheme}://{server.server_address[0]!s}:{server.server_address[1]}/reports", err=True)

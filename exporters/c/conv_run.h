@@ -17,11 +17,11 @@ static const uint8_t *et_conv_SUFFIX(const et_conv *g, uint8_t *arena, et_offset
 #else
   const uint32_t masked = 1;
 #endif
-  if (masked) weights = et_terms_open(&terms, g, weights, seed), ET_FIND_PLACES(&g->fan, list + ET_LIST);
+  if (masked) { weights = et_terms_open(&terms, g, weights, seed); ET_FIND_PLACES(&g->fan, list + ET_LIST); }
   else
 #else
   const uint32_t masked = 0;
-  (void)list, (void)seed;
+  (void)list; (void)seed;
   if (!masked)
 #endif
     weights += 1 + g->filters * size;
@@ -32,7 +32,7 @@ static const uint8_t *et_conv_SUFFIX(const et_conv *g, uint8_t *arena, et_offset
     const ELEMENT *p = in + f / g->group_filters * g->fan.inputs * g->fan.plane;
     int32_t start = et_i32(row), sum = 0;
 #ifdef ET_MASKED_CONV_SUFFIX
-    if (masked) et_terms_next(&terms, g, list + ET_LIST, list), sum = (int32_t)terms.plus - (int32_t)terms.minus;
+    if (masked) { et_terms_next(&terms, g, list + ET_LIST, list); sum = (int32_t)terms.plus - (int32_t)terms.minus; }
     else
 #endif
       for (uint32_t i = 0; i < size && zero; i++) sum += dense[i];
@@ -58,9 +58,9 @@ static const uint8_t *et_conv_SUFFIX(const et_conv *g, uint8_t *arena, et_offset
         else
 #endif
           if (x < g->width) et_store(a + j, n, q, g->out_column, ratio, head);
-        x += n, j += n;
+        x += n; j += n;
         if (x < g->pitch) continue;
-        x = 0, y++;
+        x = 0; y++;
         for (unsigned b = 0; b < 2; b++) q[b] = out + (y >> 1) * g->out_row + g->out_at[y & 1u][b];
       }
     }

@@ -16,14 +16,14 @@ ET_APART static void et_dots_SUFFIX(const ELEMENT *p, const et_fan *fan, const i
       for (const et_offset *tap = fan->tap, *end = tap + fan->taps; tap < end;) {
         const ELEMENT *q = plane + *tap++;
         int32_t v = *w++;
-        a0 += v * q[0], a1 += v * q[1], a2 += v * q[2], a3 += v * q[3];
+        a0 += v * q[0]; a1 += v * q[1]; a2 += v * q[2]; a3 += v * q[3];
 #ifndef ET_BITWISE
-        a4 += v * q[4], a5 += v * q[5], a6 += v * q[6], a7 += v * q[7];
+        a4 += v * q[4]; a5 += v * q[5]; a6 += v * q[6]; a7 += v * q[7];
 #endif
       }
-    a[0] = a0, a[1] = a1, a[2] = a2, a[3] = a3;
+    a[0] = a0; a[1] = a1; a[2] = a2; a[3] = a3;
 #ifndef ET_BITWISE
-    a[4] = a4, a[5] = a5, a[6] = a6, a[7] = a7;
+    a[4] = a4; a[5] = a5; a[6] = a6; a[7] = a7;
 #endif
   }
 }

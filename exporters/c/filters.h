@@ -12,10 +12,10 @@ static void et_filter(const uint8_t *k, uint32_t filters, uint32_t f, uint8_t ro
   uint32_t m = ((uint32_t)et_i32(k + 1) & 0xFFFFFFu) * a, e = k[4], shift;
   for (shift = 1; m >> shift >= 0x8000u; shift++) {}
   m = (m + (1u << (shift - 1))) >> shift;
-  if (m == 0x8000u) m >>= 1, shift++;
+  if (m == 0x8000u) { m >>= 1; shift++; }
   uint32_t v = (((uint32_t)et_i32(k + 5) & 0xFFFFFFu) * b / a + (1u << (k[8] - 1))) >> k[8];
   if (scale < 0) m = 0u - m;
   if ((scale < 0) != (bias < 0)) v = 0u - v;
   for (int i = 0; i < 4; i++) row[i] = (uint8_t)(v >> 8 * i);
-  row[4] = (uint8_t)m, row[5] = (uint8_t)(m >> 8), row[6] = (uint8_t)(e - shift);
+  row[4] = (uint8_t)m; row[5] = (uint8_t)(m >> 8); row[6] = (uint8_t)(e - shift);
 }

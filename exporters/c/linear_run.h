@@ -15,7 +15,7 @@ static const uint8_t *et_linear_SUFFIX(const et_conv *g, uint8_t *arena, et_offs
   if (masked) weights = et_terms_open(&terms, g, weights, seed);
   else
 #else
-  (void)list, (void)seed;
+  (void)list; (void)seed;
 #endif
     weights += 1u + (uint32_t)g->filters * g->fan.inputs;
   for (uint32_t f = 0; f < g->filters; f++) {

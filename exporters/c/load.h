@@ -125,13 +125,13 @@ static int et_gap_good(et_walk *w) {
 #else
     ones = ~bits ? (uint32_t)__builtin_ctz(~bits) : 32;
 #endif
-    high += ones, at += ones;
+    high += ones; at += ones;
   } while (ones == 32);
   if (at >= w->map_bits) return 0; /* a remainder cut short ends beyond them: the next gap, or et_end_good, sees that */
   bits = ones + m->rice < 32 ? bits >> ones >> 1 : et_bits(m->map, at + 1);
   gap = (high << m->rice) + (bits & ((1u << m->rice) - 1u));
   if (high > (w->left - 1) >> m->rice || gap >= w->left) return 0;
-  m->gap += gap, m->map_bit = at + 1 + m->rice, w->left -= gap + 1;
+  m->gap += gap; m->map_bit = at + 1 + m->rice; w->left -= gap + 1;
   return 1;
 }
 
@@ -140,7 +140,7 @@ static uint32_t et_map_good(et_walk *w, uint32_t length, int *good) {
   et_masks *m = &w->masks;
   uint32_t found = 0;
   if (m->rice == 255) return et_map(m, length);
-  while (*good && m->gap < length) found |= 1u << m->gap++, *good = et_gap_good(w);
+  while (*good && m->gap < length) { found |= 1u << m->gap++; *good = et_gap_good(w); }
   m->gap -= *good ? length : 0;
   return found;
 }
@@ -161,7 +161,7 @@ static int et_ids_good(et_reader *r, uint32_t count, uint32_t taps, uint32_t mos
   ids = et_take(r, size);
   if (!ids || !ids[size - 1]) return 0;
   for (uint32_t i = 0; i < 8 * size; i++)
-    if (et_bit(ids, i)) found++, last = i;
+    if (et_bit(ids, i)) { found++; last = i; }
   return found == count / each && last < limit / (taps * each);
 }
 #endif
@@ -178,8 +178,8 @@ static int et_open_good(et_reader *r, const et_section *s, et_walk *w) {
 #endif
   map = et_stream(r, &size);
   if (!map || !size || !et_stream(r, &values) || (map[0] >= 24 && map[0] != 255)) return 0;
-  w->map_bits = 8 * (size - 1), w->value_bits = 8 * values, w->left = places + 1;
-  w->masks.map = map + 1, w->masks.rice = map[0], w->masks.map_bit = w->masks.gap = 0;
+  w->map_bits = 8 * (size - 1); w->value_bits = 8 * values; w->left = places + 1;
+  w->masks.map = map + 1; w->masks.rice = map[0]; w->masks.map_bit = w->masks.gap = 0;
   if (map[0] == 255 ? size - 1 != (places + 7) / 8 : !et_gap_good(w)) return 0; /* et_masks_open reads the first gap */
   (void)et_masks_open(&w->masks, weights, r->packet + 8, s->layer);
   return 1;
@@ -202,7 +202,7 @@ static uint32_t et_entries(et_walk *w, const et_section *s) {
 #ifdef ET_NEEDS_SEED
     uint32_t sign[ET_EDGES];
     if (m->coding == ET_SEED && ET_PARALLEL(m) == 1) {
-      bits -= bits >> 1 & 0x55555555u, bits = (bits & 0x33333333u) + (bits >> 2 & 0x33333333u);
+      bits -= bits >> 1 & 0x55555555u; bits = (bits & 0x33333333u) + (bits >> 2 & 0x33333333u);
       entries += ((bits + (bits >> 4)) & 0x0F0F0F0Fu) * 0x01010101u >> 24;
       continue;
     }
@@ -303,7 +303,7 @@ static uint32_t et_crc(const uint8_t *p, uint32_t size) {
 }
 
 static int et_same(const uint8_t *a, const uint8_t *b, uint32_t count) {
-  while (count && *a == *b) a++, b++, count--;
+  while (count && *a == *b) { a++; b++; count--; }
   return !count;
 }
 

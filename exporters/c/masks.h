@@ -39,7 +39,7 @@ static uint32_t et_bit(const uint8_t *stream, uint32_t at) { return (uint32_t)(s
 #ifdef ET_NEEDS_RICE
 static uint32_t et_gap(et_masks *m) {
   uint32_t high = 0, low;
-  while (et_bit(m->map, m->map_bit)) high++, m->map_bit++;
+  while (et_bit(m->map, m->map_bit)) { high++; m->map_bit++; }
   low = et_bits(m->map, m->map_bit + 1) & ((1u << m->rice) - 1u);
   m->map_bit += 1u + m->rice;
   return (high << m->rice) + low;
@@ -49,33 +49,33 @@ static uint32_t et_gap(et_masks *m) {
 
 /* Start on a layer's weights at k; the bytes behind them. */
 static const uint8_t *et_masks_open(et_masks *m, const uint8_t *k, const uint8_t *seed, uint32_t layer) {
-  m->coding = k[0], m->edges = k[1], k += 2;
+  m->coding = k[0]; m->edges = k[1]; k += 2;
 #ifdef ET_NEEDS_SEED
   m->row = 0;
 #ifdef ET_NEEDS_IDS
-  m->rows = m->columns = 0, m->repeat = 1;
+  m->rows = m->columns = 0; m->repeat = 1;
 #endif
   if (m->coding == ET_SEED) {
 #ifdef ET_NEEDS_IDS
     uint32_t ids = et_size(&k);
-    if (ids) (void)et_size(&k), m->rows = k, k += ids;
+    if (ids) { (void)et_size(&k); m->rows = k; k += ids; }
     ids = et_size(&k);
-    if (ids) m->repeat = et_size(&k), m->columns = k, k += ids;
+    if (ids) { m->repeat = et_size(&k); m->columns = k; k += ids; }
 #else
     k += 2; /* no ids */
 #endif
     for (uint32_t e = 0; e < m->edges; e++) et_keys(seed, layer, e, m->key[e]);
   }
 #else
-  (void)seed, (void)layer;
+  (void)seed; (void)layer;
 #endif
   uint32_t size = et_size(&k);
-  m->rice = k[0], m->map = k + 1, m->map_bit = 0, k += size;
+  m->rice = k[0]; m->map = k + 1; m->map_bit = 0; k += size;
 #ifdef ET_NEEDS_RICE
   m->gap = m->rice == 255 ? 0 : et_gap(m);
 #endif
   size = et_size(&k);
-  m->values = k, m->value_bit = 0;
+  m->values = k; m->value_bit = 0;
   return k + size;
 }
 
@@ -87,7 +87,7 @@ static uint32_t et_map(et_masks *m, uint32_t length) {
 #ifdef ET_NEEDS_RICE
   if (m->rice != 255) {
     uint32_t found = 0;
-    while (m->gap < length) found |= 1u << m->gap, m->gap += 1u + et_gap(m);
+    while (m->gap < length) { found |= 1u << m->gap; m->gap += 1u + et_gap(m); }
     m->gap -= length;
     return found;
   }
@@ -108,7 +108,7 @@ static uint32_t et_word(const et_masks *m, uint32_t e, uint32_t index) {
    those of wide places, `unit` of them to a channel. */
 static void et_signs(et_masks *m, uint32_t at, uint32_t length, uint32_t unit, uint32_t *sign) {
 #ifndef ET_NEEDS_IDS
-  (void)length, (void)unit;
+  (void)length; (void)unit;
   for (uint32_t e = 0; e < ET_PARALLEL(m); e++) sign[e] = et_word(m, e, at >> 5);
 #else
   for (uint32_t e = 0; e < ET_PARALLEL(m); e++) sign[e] = m->columns ? 0 : et_word(m, e, at >> 5);
@@ -181,7 +181,9 @@ static void et_decode(et_masks *m, const et_fan *fan, const et_offset *places, e
         else *plus++ = place;
     }
   }
-  m->value_bit = value, m->added = list, m->plus = (uint32_t)(plus - list), m->taken = minus, m->minus = (uint32_t)(list + ET_LIST - minus);
+  m->value_bit = value;
+  m->added = list; m->plus = (uint32_t)(plus - list);
+  m->taken = minus; m->minus = (uint32_t)(list + ET_LIST - minus);
 #ifdef ET_NEEDS_SEED
   m->row++;
 #endif

@@ -10,7 +10,7 @@ static void et_place_SOURCE_SUFFIX(const et_place *g, const RAW *in, ELEMENT *ou
         int32_t v = *in++ - offset;
         if (at[phase] != ET_NONE)
           row[at[phase] + column] = (ELEMENT)(offsets ? et_clamp(v, -32768, 32767) : v);
-        if (++phase == g->stride_x) phase = 0, column++;
+        if (++phase == g->stride_x) { phase = 0; column++; }
       }
     }
   }

@@ -44,14 +44,14 @@ ET_APART static void et_store(const int32_t *s, uint32_t n, uint8_t **q, uint32_
       int32_t a = et_rescale(s[0], ratio) + offset, b = et_rescale(s[1], ratio) + offset;
       ET_BYTE(a);
       ET_BYTE(b);
-      *q0 = (uint8_t)a, *q1 = (uint8_t)b;
+      *q0 = (uint8_t)a; *q1 = (uint8_t)b;
     }
   for (; s < end; s++) {
     uint8_t *next = q0 + step;
     *q0 = (uint8_t)et_clamp(et_rescale(*s, ratio) + offset, low, high);
-    q0 = q1, q1 = next;
+    q0 = q1; q1 = next;
   }
-  q[0] = q0, q[1] = q1;
+  q[0] = q0; q[1] = q1;
 }
 
 #ifdef ET_NEEDS_ANY
@@ -61,7 +61,7 @@ ET_APART static void et_store_any(const int32_t *s, uint32_t n, uint8_t **q, uin
   for (; n; n--, s++) {
     uint8_t *next = q[0] + step;
     *q[0] = et_code(activation, head, et_scale(*s, ratio));
-    q[0] = q[1], q[1] = next;
+    q[0] = q[1]; q[1] = next;
   }
 }
 #endif

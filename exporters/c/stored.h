@@ -7,11 +7,11 @@ typedef struct {
 
 static const uint8_t *et_terms_open(et_terms *t, const et_conv *g, const uint8_t *k, const uint8_t *seed) {
   (void)seed;
-  t->taken = g->lists, t->minus = 0, t->count = g->counts;
+  t->taken = g->lists; t->minus = 0; t->count = g->counts;
   return k + g->stored;
 }
 
 static void et_terms_next(et_terms *t, const et_conv *g, const et_offset *places, const et_offset *list) {
-  (void)g, (void)places, (void)list;
-  t->added = t->taken + t->minus, t->plus = *t->count++, t->taken = t->added + t->plus, t->minus = *t->count++;
+  (void)g; (void)places; (void)list;
+  t->added = t->taken + t->minus; t->plus = *t->count++; t->taken = t->added + t->plus; t->minus = *t->count++;
 }

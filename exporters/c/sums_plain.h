@@ -6,13 +6,13 @@ static void et_lists_SUFFIX(const ELEMENT *p, const et_offset *plus, uint32_t n,
     int32_t a0 = a[0], a1 = a[1], a2 = a[2], a3 = a[3];
     for (const et_offset *o = plus, *end = plus + n; o < end;) {
       const ELEMENT *q = p + *o++;
-      a0 += q[0], a1 += q[1], a2 += q[2], a3 += q[3];
+      a0 += q[0]; a1 += q[1]; a2 += q[2]; a3 += q[3];
     }
     for (const et_offset *o = minus, *end = minus + m; o < end;) {
       const ELEMENT *q = p + *o++;
-      a0 -= q[0], a1 -= q[1], a2 -= q[2], a3 -= q[3];
+      a0 -= q[0]; a1 -= q[1]; a2 -= q[2]; a3 -= q[3];
     }
-    a[0] = a0, a[1] = a1, a[2] = a2, a[3] = a3;
+    a[0] = a0; a[1] = a1; a[2] = a2; a[3] = a3;
   }
 }
 #endif

@@ -23,15 +23,17 @@ static void put(uint8_t *at, uint32_t value)
 
 static int same(const uint8_t *a, const uint8_t *b, uint32_t count)
 {
-    while (count && *a == *b)
-        a++, b++, count--;
+    for (; count && *a == *b; count--) {
+        a++;
+        b++;
+    }
     return !count;
 }
 
 static int filled(const uint8_t *at, uint32_t count, uint8_t with)
 {
-    while (count && *at == with)
-        at++, count--;
+    for (; count && *at == with; count--)
+        at++;
     return !count;
 }
 
@@ -157,7 +159,9 @@ static int note(const et_slots_config *c, int slot, uint32_t kind, uint32_t sequ
     if (used == RECORDS)
         return ET_SLOTS_FULL;
     memset(bytes, 0xFF, sizeof bytes);
-    put(bytes, kind), put(bytes + 4, sequence), put(bytes + 12, crc32(bytes, 12));
+    put(bytes, kind);
+    put(bytes + 4, sequence);
+    put(bytes + 12, crc32(bytes, 12));
     for (uint32_t i = 0; i < size; i += c->unit)
         if (program(c, c->slot[slot] + used * size + i, bytes + i))
             return ET_SLOTS_FLASH;
@@ -169,7 +173,8 @@ static int note(const et_slots_config *c, int slot, uint32_t kind, uint32_t sequ
 static int signature_wrong(const et_slots_config *c, const uint8_t *header)
 {
     uint8_t message[CONTEXT + SIGNED];
-    memcpy(message, context, CONTEXT), memcpy(message + CONTEXT, header, SIGNED);
+    memcpy(message, context, CONTEXT);
+    memcpy(message + CONTEXT, header, SIGNED);
     if (filled(header + SIGNED, 64, 0))
         return ET_SLOTS_UNSIGNED;
     return c->verify(header + SIGNED, message, sizeof message) ? ET_SLOTS_SIGNATURE : ET_SLOTS_OK;
@@ -225,14 +230,17 @@ static int geometry_wrong(const et_slots_config *c)
     if (!c->unit || c->unit > ET_SLOTS_UNIT || c->unit & (c->unit - 1) || !c->sector || c->sector % c->unit || !c->sectors
         || c->sectors > 0x7FFFFFFFu / c->sector || !c->trials || c->trials > ET_SLOTS_TRIALS)
         return 1;
-    return c->sector * c->sectors < RECORDS * place_bytes(c) + ET_SLOTS_HEADER;
+    const uintptr_t a = (uintptr_t)c->slot[0], b = (uintptr_t)c->slot[1];
+    const uint32_t size = c->sector * c->sectors;
+    return a % c->sector || b % c->sector || (a < b ? b - a : a - b) < size || size < RECORDS * place_bytes(c) + ET_SLOTS_HEADER;
 }
 
 static int use(et_slots *s, et_slots_model *model, int slot, int trial)
 {
     const uint8_t *update = update_in(s->config, slot);
-    s->running = model->slot = slot, s->trial = model->trial = trial;
-    model->packet = update + ET_SLOTS_HEADER, model->size = get(update + PACKET), model->sequence = get(update + SEQUENCE);
+    s->running = slot;
+    s->trial = trial;
+    *model = (et_slots_model){slot, trial, update + ET_SLOTS_HEADER, get(update + PACKET), get(update + SEQUENCE)};
     return ET_SLOTS_OK;
 }
 
@@ -245,10 +253,12 @@ static int good(const et_slots_config *c, int slot, const history *h)
 int et_slots_boot(et_slots *s, const et_slots_config *c, et_slots_model *model)
 {
     static const et_slots_model none = {NONE, 0, 0, 0, 0};
-    memset(s, 0, sizeof *s), *model = none;
-    s->config = c, s->running = s->target = NONE;
+    memset(s, 0, sizeof *s);
+    *model = none;
+    s->running = s->target = NONE;
     if (geometry_wrong(c))
-        return s->config = 0, ET_SLOTS_GEOMETRY;
+        return ET_SLOTS_GEOMETRY;
+    s->config = c;
     const history h[2] = {history_of(c, 0), history_of(c, 1)};
     const int newer = h[1].ready > h[0].ready;
     for (int i = 0; i < 2; i++) {
@@ -290,7 +300,8 @@ int et_slots_begin(et_slots *s, uint32_t total)
     if (total > room(s->config))
         return ET_SLOTS_TOO_LARGE;
     s->target = s->running != NONE ? !s->running : history_of(s->config, 1).highest < history_of(s->config, 0).highest;
-    s->total = total, s->received = 0;
+    s->total = total;
+    s->received = 0;
     return ET_SLOTS_OK;
 }
 
@@ -353,8 +364,10 @@ int et_slots_write(et_slots *s, const uint8_t *bytes, uint32_t count)
         return ET_SLOTS_STATE;
     for (; count; count--) {
         const int wrong = take(s, *bytes++);
-        if (wrong)
-            return s->target = NONE, wrong;
+        if (wrong) {
+            s->target = NONE;
+            return wrong;
+        }
     }
     return ET_SLOTS_OK;
 }

@@ -12,7 +12,7 @@ extern "C" {
 enum { ET_SLOTS_HEADER = 136, ET_SLOTS_UNIT = 32, ET_SLOTS_TRIALS = 8 }; /* bytes before the packet; largest unit; most trials */
 
 typedef struct {
-    const uint8_t *slot[2]; /* where each is read; it begins a sector */
+    const uint8_t *slot[2]; /* where each is read; it begins a sector: its address is a multiple of `sector` */
     uint32_t sector, sectors, unit; /* bytes erased at a time; sectors of a slot; bytes programmed at a time: 1, 2, 4 to 32 */
     int (*erase)(const uint8_t *sector); /* to 0xFF. 0: done */
     int (*program)(const uint8_t *at, const uint8_t *bytes); /* one unit, which is erased. 0: done */
