@@ -5,20 +5,23 @@ inputs and key give the same bundle on one machine, bit for bit: there is no tim
 """
 
 import hashlib
+import json
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
-from edgeticket import __version__, bundle_file, bundle_packet
+from edgeticket import __version__, bundle_c, bundle_file, bundle_packet
 from edgeticket.bundle_check import Checked, check
 from edgeticket.bundle_packet import Files
 from edgeticket.data import Data
 from edgeticket.errors import (
     BundleError,
     EdgeTicketError,
+    EquivalenceError,
     InsufficientDataError,
     TicketError,
     UnsupportedError,
@@ -79,6 +82,8 @@ def ship(
     """
     path = Path(path)
     check_free(path, overwrite)
+    if label.expires and date.fromisoformat(label.expires) < (today := date.today()):
+        raise UsageError(f"expires {label.expires}, and today is {today}: nothing would take it: give a later day")
     if path.suffix != SUFFIX:
         raise UsageError(f"{path}: what is checked as a bundle is named so: name it {path.name}{SUFFIX}")
     keys = [public_of(private)] if private else []
@@ -88,6 +93,7 @@ def ship(
     old = None if against is None else bundle_packet.bare(_read(Path(against)))
     verification = _verified(given, data)
     files, notes = _made(source, _with_roles(given), data, label, private, old)
+    _require_own_c(source, files)
     files["claims.json"] = ("claims", _claims(verification, data, claimed))
     manifest = _manifest(source, data, label, files, old)
     content = bundle_file.encode(manifest, {name: file for name, (_, file) in files.items()}, private)
@@ -101,8 +107,6 @@ def ship(
 
 def _snapshot(ticket: Path, artifacts: Sequence[str | Path]) -> Files:
     """Of every file its role and bytes, read once, by its path in the bundle: the ticket, then the artifacts in their order."""
-    from exporters import c_run
-
     files: Files = {ticket.name: ("ticket", _read(ticket))}
     paths = [Path(os.path.abspath(artifact)) for artifact in artifacts]
     folders = [path for path in paths if path.is_dir()]
@@ -110,8 +114,7 @@ def _snapshot(ticket: Path, artifacts: Sequence[str | Path]) -> Files:
         raise UsageError("a bundle holds an ONNX file or more, and one folder of C at most: give these")
     for path in paths:
         if path in folders:
-            c_run.network_name(path)
-            new: Files = {f"{path.name}/{file.name}": ("c", _read(file)) for file in sorted(path.iterdir())}
+            new: Files = {f"{path.name}/{file.name}": ("c", _read(file)) for file in _of_export(path)}
         elif path.suffix == ".onnx" or not path.exists():
             new = {path.name: ("onnx", _read(path))}
         else:
@@ -122,8 +125,19 @@ def _snapshot(ticket: Path, artifacts: Sequence[str | Path]) -> Files:
     return files
 
 
+def _of_export(folder: Path) -> list[Path]:
+    """The files of a folder of C, without what its Makefile built. Raises UsageError for a file that no export writes."""
+    from exporters import c_run, to_c
+
+    files = [file for file in sorted(folder.iterdir()) if file.name != c_run.BUILT]
+    known = to_c.names(c_run.network_name(folder))
+    if other := [file for file in files if file.name not in known]:
+        raise UsageError(f"{other[0]}: no export writes that, and all in here would be shipped: move it away")
+    return files
+
+
 def _read(path: Path) -> bytes:
-    """Raises UsageError for what is no plain file, EdgeTicketError for one that cannot be read."""
+    """Raises UsageError for what is no plain file or a private key, EdgeTicketError for one that cannot be read."""
     if not path.is_file():
         raise UsageError(f"{path}: not a file: give what `edgeticket find` and `export` wrote")
     try:
@@ -133,6 +147,8 @@ def _read(path: Path) -> bytes:
         raise EdgeTicketError(f"{path}: cannot be read ({error.strerror or error}): check the path") from error
     if len(content) > MAX_FILE:
         raise BundleError("size", f"{path}: more than {MAX_FILE} bytes")
+    if b"PRIVATE KEY-----" in content:
+        raise UsageError(f"{path}: there is a private key in it, and a bundle is for others: leave it out")
     return content
 
 
@@ -175,6 +191,20 @@ def _made(
     guard, more = _guard(given[_model(given)][1], data)
     golden: Files = {"golden.safetensors": ("golden", _golden(given[_model(given)][1], data))}
     return {**given, **packets, **golden, **guard}, (*notes, *more)
+
+
+def _require_own_c(ticket: Ticket, files: Files) -> None:
+    """Raise EquivalenceError for C that is not, text for text, what this version exports of the ticket and of the guard."""
+    own = {path: content for path, (role, content) in files.items() if role == "c"}
+    guard = Guard.from_json(json.loads(files["guard.json"][1])) if "guard.json" in files else None
+    wrong = bundle_c.strange(own, bundle_packet.aligned(ticket), guard) if own else []
+    if wrong and set(wrong) <= {*bundle_c.guards(own)}:
+        raise EquivalenceError(
+            f"{wrong[0]} is not the guard of this bundle: export the C with --guard and the data of ship, or with the guard.json that "
+            "`edgeticket verify --extract` writes of a bundle without the C"
+        )
+    if wrong:
+        raise EquivalenceError(f"{wrong[0]} is not what this version exports of the ticket: export the C again")
 
 
 def _model(files: Files) -> str:

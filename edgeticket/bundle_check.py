@@ -1,13 +1,12 @@
 """A bundle as whoever gets it accepts it: offline, from its bytes alone.
 
 The ticket in it is the source of all else, and is checked first: ONNX files must be what this version exports of it byte for byte, and
-its packet and golden vectors what follows from it. Only such an ONNX file is run, or one that a given key has signed; C is not
-built. So an unsigned bundle of a stranger never gets a byte of his to ONNX Runtime.
+its packet and golden vectors what follows from it. Only such an ONNX file is run, or one that a given key has signed; C is compared
+as text and not built. So an unsigned bundle of a stranger never gets a byte of his to ONNX Runtime.
 """
 
 import json
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -16,10 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from edgeticket import bundle_packet, envelope
+from edgeticket import bundle_c, bundle_packet, envelope
 from edgeticket.bundle_file import Bundle, canonical, read, read_golden, require
-from edgeticket.errors import BundleError, EdgeTicketError, TicketError, UsageError
-from edgeticket.files import check_free, put_in_place, write_atomic
+from edgeticket.errors import BundleError, TicketError, UsageError
+from edgeticket.files import check_free, write_folder
+from edgeticket.guard import Guard
+from edgeticket.lock import alone
 from edgeticket.model import Model
 from edgeticket.reference import TOLERANCE, difference, run
 from edgeticket.ticket import Ticket, parse_ticket
@@ -78,8 +79,8 @@ def check(
         bundle_packet.check_head(bundle, packet)
         open_.append("whether the difference is of what a device has: give that packet with --against")
     checks += _documents(bundle)
-    if files := bundle.paths("c"):
-        open_.append(f"{len(files)} files of C, which are not built here")
+    for told, paths in zip((checks, open_), _c(bundle, models), strict=True):
+        told += paths
     checks += [f"signed by {bundle.signed_by}"] if bundle.signed_by else []
     return Checked(str(source) if isinstance(source, Path) else "bundle", bundle, tuple(checks), tuple(open_))
 
@@ -92,17 +93,10 @@ def require_new(folder: Path) -> None:
 
 
 def extract(bundle: Bundle, folder: Path) -> None:
-    """Write the files of a bundle as a new folder, whole or not at all."""
-    require_new(folder)
-    try:
-        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as place:
-            made = Path(place) / folder.name
-            for path, content in bundle.files.items():
-                (made / path).parent.mkdir(parents=True, exist_ok=True)
-                write_atomic(made / path, content)
-            put_in_place(made, folder)
-    except OSError as error:
-        raise EdgeTicketError(f"{folder}: cannot be written ({error.strerror or error}): free some space") from error
+    """Write the files of a bundle as a new folder, whole or not at all; what a killed run left of it is removed."""
+    with alone(folder):
+        require_new(folder)
+        write_folder(folder, bundle.files)
 
 
 def _not_signed(bundle: Bundle) -> str:
@@ -189,13 +183,22 @@ def _documents(bundle: Bundle) -> Iterator[str]:
             raise BundleError("claims", "its claims are about another ticket")
         yield "claims, about this ticket; not derived anew: `edgeticket verify --claims` does that from a run's folder"
     if (guard := _json(bundle, "guard")) is not None:
-        from edgeticket.guard import Guard
-
         rules, sensor = Guard.from_json(guard).rules, bundle.manifest["input"]
         fits = len(rules.limits.low) in (1, 1 + len(bundle.manifest["labels"]))
         if (list(rules.shape), rules.dtype) != (sensor["shape"], sensor["dtype"]) or not fits:
             raise BundleError("guard", "its guard is for another sensor")
         yield "the guard"
+
+
+def _c(bundle: Bundle, models: Sequence[Model]) -> tuple[list[str], list[str]]:
+    """What of the C is right, and what is open; it is read as text alone."""
+    own, guard = {path: bundle.files[path] for path in bundle.paths("c")}, _json(bundle, "guard")
+    wrong = bundle_c.strange(own, models, Guard.from_json(guard) if guard else None)
+    right = len(own) - len(wrong)
+    return (
+        [f"{right} files of C: what this version exports of the ticket, text for text"] * bool(right),
+        [f"{path}: not what this version exports of the ticket, and not built here" for path in wrong],
+    )
 
 
 def _json(bundle: Bundle, role: str) -> dict[str, Any] | None:

@@ -15,7 +15,8 @@ or looked up elsewhere, and no file is touched before the signature and its dige
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -82,17 +83,28 @@ def read(content: bytes | Path, keys: Sequence[bytes] = ()) -> Bundle:
     """
     if isinstance(content, bytes):
         return _parse(content, keys)
-    if not content.is_file():
-        raise BundleError("unreadable", f"{content}: there is no such file")
+    with named(content):
+        return _parse(whole(content), keys)
+
+
+def whole(path: Path) -> bytes:
+    """What is in a file, up to a byte more than a bundle may have. Raises BundleError, code `unreadable`."""
+    if not path.is_file():
+        raise BundleError("unreadable", "there is no such file")
     try:
-        with content.open("rb") as file:
-            whole = file.read(MAX_FILE + 1)
+        with path.open("rb") as file:
+            return file.read(MAX_FILE + 1)
     except OSError as error:
-        raise BundleError("unreadable", f"{content} ({error.strerror or error})") from error
+        raise BundleError("unreadable", error.strerror or str(error)) from error
+
+
+@contextmanager
+def named(path: Path) -> Iterator[None]:
+    """What refuses a bundle in the block names its file."""
     try:
-        return _parse(whole, keys)
+        yield
     except BundleError as error:
-        raise BundleError(error.code, f"{content}: {error.what}") from error
+        raise BundleError(error.code, f"{path}: {error.what}") from error
 
 
 def require(
@@ -205,11 +217,12 @@ def _seal(header: Mapping[str, Any]) -> str:
 
 
 def _signed_by(header: Mapping[str, Any], keys: Sequence[bytes]) -> str:
+    publics = [public_key(key) for key in keys]
     if not keys:
         return ""
     if not header["signature"]:
         raise BundleError("unsigned", "nobody signed the bundle")
-    known = [key for key in keys if fingerprint(public_key(key)) == header["signer"]]
+    known = [key for key in publics if fingerprint(key) == header["signer"]]
     if not known:
         raise BundleError("key", f"the bundle says that {header['signer']} signed it, which is none of the given keys")
     signature = bytes.fromhex(header["signature"])

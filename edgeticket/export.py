@@ -14,8 +14,11 @@ from edgeticket import plugins
 from edgeticket.budget import Artifact
 from edgeticket.compact import align as align_channels
 from edgeticket.compact import compact
+from edgeticket.data import Data
 from edgeticket.errors import EdgeTicketError, EquivalenceError, UnsupportedError, UsageError
-from edgeticket.files import check_free, write_atomic
+from edgeticket.files import check_free, write_atomic, write_folder
+from edgeticket.guard import Guard
+from edgeticket.lock import alone
 from edgeticket.model import Model
 from edgeticket.targets._confined import Limits, check
 from edgeticket.ticket import Ticket
@@ -40,7 +43,7 @@ def export(
     suits the format. `options` go to the exporter's
     `export(model, path, **options)`, then to its `prove(model, path, raw, **options)` with a few raw inputs, which raises
     EquivalenceError. An exporter without `prove` leaves that to `edgeticket verify`. UsageError when `path` exists without
-    `overwrite` or the exporter has no such option. On any error `path` is as it was.
+    `overwrite`, is a folder of files that are no export's, or the exporter has no such option. On any error `path` is as it was.
     """
     path, exporter = Path(os.path.abspath(path)), plugins.load("exporters", format)
     check_free(path, overwrite, folder=not exporter.SUFFIX)
@@ -57,7 +60,7 @@ def export(
         if hasattr(exporter, "prove"):
             exporter.prove(model, made, model.random_inputs(PROBES), **options)
             LOG.info("%s: equal to what it was made from on %d random inputs", path, PROBES)
-        _put_in_place(made, path)
+        _put_in_place(made, path, exporter)
     return Artifact(path, Path(format).stem.removeprefix("to_"))
 
 
@@ -89,13 +92,16 @@ def unpack(path_in: str | Path, path_out: str | Path, overwrite: bool = False) -
 
 
 def _read_onnx(path: Path) -> bytes:
+    """Of a file that a child process has looked at before it is parsed here: anyone can write our name into one."""
     import onnx
     from google.protobuf.message import DecodeError
 
     from exporters.graph import OPSET, PRODUCER
 
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            check([path], Limits())
+            content = file.read()
         model = onnx.load_from_string(content)
         onnx.checker.check_model(content)
     except OSError as error:
@@ -106,7 +112,6 @@ def _read_onnx(path: Path) -> bytes:
         ("", OPSET)
     ]:
         raise UnsupportedError(f"{path}: was not written by edgeticket export: give one of its ONNX files")
-    check([path], Limits())  # anyone can write that name into a file
     return content
 
 
@@ -129,12 +134,28 @@ def _check_options(exporter: ModuleType, format: str, options: dict[str, Any]) -
             raise UsageError(f"exporter {format} has no option --{name}: it has {', '.join(known) or 'none'}")
 
 
-def _put_in_place(made: Path, path: Path) -> None:
-    """Each file whole or not at all; of a folder, one after the other."""
+def guard_of(model: Model, data: Data) -> Guard:
+    """A guard for frames like those of `data`, by the answers of the ONNX file that `export` writes. Raises as `Guard.fit`."""
+    from exporters import to_onnx
+    from exporters.graph import to_bytes
+
+    answers = (
+        to_onnx.answers(to_bytes(to_onnx.build(align_channels(model, ALIGN))))
+        if data.task == "classification"
+        else None
+    )
+    return Guard.fit(data, answers)
+
+
+def _put_in_place(made: Path, path: Path, exporter: ModuleType) -> None:
+    """Whole or not at all. A folder is replaced with all that an export has left in it; anything else in it, UsageError."""
     if made.is_file():
         write_atomic(path, made.read_bytes())
         return
-    for file in sorted(file for file in made.rglob("*") if file.is_file()):
-        target = path / file.relative_to(made)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(target, file.read_bytes())
+    files = {str(file.relative_to(made)): file.read_bytes() for file in sorted(made.rglob("*")) if file.is_file()}
+    with alone(path):
+        ours = {Path(name).parts[0] for name in files} | (exporter.left(path) if hasattr(exporter, "left") else set())
+        other = sorted(file.name for file in path.iterdir() if file.name not in ours) if path.exists() else []
+        if other:
+            raise UsageError(f"{path} holds {other[0]}, which no export wrote: move it away, or name another output")
+        write_folder(path, files)

@@ -5,7 +5,7 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -66,10 +66,18 @@ def write_atomic(path: Path, content: bytes) -> None:
                 os.fsync(file.fileno())
             os.replace(temporary, real)
     except OSError as error:
-        raise EdgeTicketError(
-            f"cannot write {path}: {error.strerror or error}; nothing was changed: "
-            "free some space or choose another folder, then run it again"
-        ) from error
+        raise _unwritten(path, error) from error
+    _sync_parent(path, real)
+
+
+def _unwritten(path: Path, error: OSError) -> EdgeTicketError:
+    return EdgeTicketError(
+        f"cannot write {path}: {error.strerror or error}; nothing was changed: "
+        "free some space or choose another folder, then run it again"
+    )
+
+
+def _sync_parent(path: Path, real: Path) -> None:
     try:
         _sync_folder(real.parent)
     except OSError as error:
@@ -77,6 +85,32 @@ def write_atomic(path: Path, content: bytes) -> None:
             f"{path} is written, but its folder cannot be synced ({error.strerror or error}): "
             "a power cut could still bring the old file back: check the disk"
         ) from error
+
+
+def write_folder(path: Path, files: Mapping[str, bytes]) -> None:
+    """Make `path` a folder of these files, by their paths in it, and of nothing else: as `write_atomic`, for a folder.
+
+    Only for whoever alone may write it now. A folder that was there is lost with all that is in it.
+    """
+    real = Path(os.path.realpath(path))
+    aside = None
+    try:
+        aside = Path(tempfile.mkdtemp(f".{ASIDE}", f".{real.name}.", real.parent))
+        aside.chmod(0o777 & ~_umask())
+        for name, content in files.items():
+            (aside / name).parent.mkdir(parents=True, exist_ok=True)
+            with (aside / name).open("xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        put_in_place(aside, real)
+    except BaseException as error:
+        if aside:
+            shutil.rmtree(aside, ignore_errors=True)
+        if not isinstance(error, OSError):
+            raise
+        raise _unwritten(path, error) from error
+    _sync_parent(path, real)
 
 
 def put_in_place(partial: Path, target: Path) -> None:
@@ -110,7 +144,10 @@ def _aside(path: Path) -> Iterator[tuple[int, str]]:
 def remove_aside(path: Path) -> None:
     """Remove what processes that were killed left of writing `path`; only for whoever alone may write it now."""
     for left in path.parent.glob(f".{glob.escape(path.name)}.????????.{ASIDE}"):
-        left.unlink(missing_ok=True)
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
 
 
 def _umask() -> int:

@@ -13,12 +13,15 @@ import re
 from collections.abc import Collection, Container, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
+from edgeticket.bundle_file import named, whole
 from edgeticket.errors import BundleError, EdgeTicketError
 from edgeticket.files import write_atomic
 from edgeticket.runtime import Predictor
+from edgeticket.signing import public_key
 from edgeticket.trial import Trial
 
 STARTS = 3  # deaths of the process while it loads a bundle, before that counts as refused
@@ -95,11 +98,13 @@ class Bundles:
 
     `keys` and `target_class`: as Predictor's. `models`: by digest, what is loaded; `refused`: by digest, why not. Models are not
     shared between devices, as their guards remember a sensor's frames. In the folder `state` a bundle is noted while it is loaded: one
-    that ended the process STARTS times, in ONNX Runtime for example, is refused from then on.
+    that ended the process STARTS times, in ONNX Runtime for example, is refused from then on; and noted when it is taken for the first
+    time, which is refused once it has expired. Later that is not asked: its day stops no line. Raises UsageError for keys that are none.
     """
 
     def __init__(self, folder: Path, state: Path, keys: Sequence[bytes] = (), target_class: str | None = None) -> None:
-        self._folder, self._state, self._keys, self._target_class = folder, state, keys, target_class
+        self._folder, self._state, self._target_class = folder, state, target_class
+        self._keys = [public_key(key) for key in keys]
         self.models: dict[str, Predictor] = {}
         self.refused: dict[str, str] = {}
 
@@ -107,7 +112,9 @@ class Bundles:
         """Try those of them that are not loaded. One that is not there is logged, and neither in `models` nor in `refused`."""
         for digest in set(digests) - self.models.keys():
             try:
-                self.models[digest] = self._read(self._folder / f"{digest}.bundle", digest)
+                path = self._folder / f"{digest}.bundle"
+                with named(path):
+                    self.models[digest] = self._read(path, digest)
                 self.refused.pop(digest, None)
             except Exception as error:  # ONNX Runtime's own too: whatever is in a bundle, the line goes on
                 log.warning("%s", error)
@@ -125,16 +132,22 @@ class Bundles:
         return Trial(model, beside, shadow=choice.shadow, **options)
 
     def _read(self, path: Path, digest: str) -> Predictor:
-        with path.open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != digest:
-                raise BundleError("digest", f"{path} is not the file of this SHA-256")
+        content = whole(path)
+        if hashlib.sha256(content).hexdigest() != digest:
+            raise BundleError("digest", "not the file of this SHA-256")
         note = self._state / f"{digest}.starts"
         starts = note.stat().st_size if note.exists() else 0
         if starts >= STARTS:
-            raise BundleError("golden", f"{path} ended the process {starts} times (remove {note} to try it again)")
+            raise BundleError("golden", f"it ended the process {starts} times (remove {note} to try it again)")
         with suppress(EdgeTicketError):  # a full disk is no fault of the bundle
             write_atomic(note, b"." * (starts + 1))
+        accepted = self._state / f"{digest}.accepted"
+        today = None if accepted.exists() else date.today()
         try:
-            return Predictor(path, self._keys, target_class=self._target_class)
+            model = Predictor(content, self._keys, target_class=self._target_class, today=today)
         finally:
             note.unlink(missing_ok=True)
+        if today:
+            with suppress(EdgeTicketError):
+                write_atomic(accepted, b"")
+        return model

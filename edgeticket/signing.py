@@ -4,13 +4,15 @@ What is signed begins with a context, a word for what it is: a signature of one 
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from edgeticket.errors import BundleError, UsageError
 
 PUBLIC, SIGNATURE = 32, 64  # bytes
 NO_SIGNATURE = bytes(SIGNATURE)
+LARGEST = 1 << 16  # bytes of a file of a key
 
 
 def new_key() -> tuple[bytes, bytes]:
@@ -20,7 +22,7 @@ def new_key() -> tuple[bytes, bytes]:
 
     key = Ed25519PrivateKey.generate()
     private = key.private_bytes(form.Encoding.PEM, form.PrivateFormat.PKCS8, form.NoEncryption())
-    return private, key.public_key().public_bytes(form.Encoding.PEM, form.PublicFormat.SubjectPublicKeyInfo)
+    return private, public_pem(private)
 
 
 def public_of(private: bytes) -> bytes:
@@ -30,6 +32,10 @@ def public_of(private: bytes) -> bytes:
 
 def public_key(content: bytes) -> bytes:
     """The 32 bytes of a public key: themselves, or in PEM. Raises UsageError for anything else."""
+    if not isinstance(content, bytes):
+        raise UsageError(
+            f"keys are a list of bytes, not of {type(content).__name__}: give [Path('mine.pub').read_bytes()]"
+        )
     if len(content) == PUBLIC:
         return content
     from cryptography.exceptions import UnsupportedAlgorithm
@@ -43,6 +49,28 @@ def public_key(content: bytes) -> bytes:
     if not isinstance(key, Ed25519PublicKey):
         raise UsageError(f"a public key of another kind ({type(key).__name__}): Ed25519 is what is needed")
     return key.public_bytes_raw()
+
+
+def public_pem(private: bytes) -> bytes:
+    """The public key (SubjectPublicKeyInfo) of a private one, both PEM. Raises UsageError for anything else."""
+    from cryptography.hazmat.primitives import serialization as form
+
+    return bytes(_private(private).public_key().public_bytes(form.Encoding.PEM, form.PublicFormat.SubjectPublicKeyInfo))
+
+
+def key_file(path: Path, taken: Callable[[bytes], bytes]) -> bytes:
+    """The content of a file that `taken`, which is `public_key` or `public_of`, does not refuse. Raises UsageError, which names it."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(LARGEST)
+        taken(content)
+    except OSError as error:
+        raise UsageError(
+            f"{path}: cannot be read ({error.strerror or error}): `edgeticket key new` makes keys"
+        ) from error
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from error
+    return content
 
 
 def fingerprint(public: bytes) -> str:

@@ -18,6 +18,7 @@ from edgeticket.wire_plan import held
 from exporters.c_text import array, number_type
 
 FLAGS = ("-std=c99", "-O2", "-Wall", "-Wextra", "-Werror", "-Wconversion")
+BUILT = "build"  # where the Makefile puts what it makes
 _TIMEOUT_S = 600
 _RUNNER = """#include <stdio.h>
 #include "NAME.h"

@@ -25,6 +25,7 @@ FORMS = ("auto", "seed", "signs", "lists", "boot", "dense")
 AUTO = {"cortex-m55": "boot"}  # vectors leave decoding as the largest share of an inference
 VECTORS = 4
 PORT = Path(__file__).with_name("c") / "port"
+MADE = "/* edgeticket export --to c --form {} --bands {} */\n"  # begins the header: with it a reader makes the same texts again
 
 
 def export(
@@ -50,21 +51,40 @@ def export(
         raise UsageError(f"bands {bands}: 1 keeps whole tensors, more take less memory")
     if core not in CORES:
         raise UsageError(f"core {core!r}: take one of {', '.join(CORES)}")
+    form = AUTO.get(core, "seed") if form == "auto" else form
+    made = texts(model, identifier(path.name), form, bands, guard)
+    path.mkdir()
+    for file_name, text in made.items():
+        (path / file_name).write_text(text)
+
+
+def texts(model: Model, name: str, form: str, bands: int, guard: Guard | None) -> dict[str, str]:
+    """File name -> content, of every file of a folder for the network `name`: the same each time. As `export`, without auto."""
     if guard:
         c_guard.require(guard, model)
-    form = AUTO.get(core, "seed") if form == "auto" else form
-    name = identifier(path.name)
     network = Network(model, pack(model, "seed" if form == "boot" else form), name, form == "boot", bands)
     golden = c_run.vectors(network.wire.integer, name, model.random_inputs(VECTORS))
     golden += c_load.example(name, network.wire.packet) if network.updatable else ""
-    texts = {f"{name}.h": network.header(), f"{name}.c": network.source()}
+    made = {f"{name}.h": MADE.format(form, bands) + network.header(), f"{name}.c": network.source()}
     for file in sorted(PORT.iterdir()):
         text = re.sub(r"NAME(?=[_.\W])", name, file.read_text())
-        texts |= {f"{name}_selftest.c": golden + text} if file.name == "selftest.c" else {file.name: text}
-    texts |= c_guard.files(guard, name) if guard else {}
-    path.mkdir()
-    for file_name, text in texts.items():
-        (path / file_name).write_text(text)
+        made |= {f"{name}_selftest.c": golden + text} if file.name == "selftest.c" else {file.name: text}
+    return made | (c_guard.files(guard, name) if guard else {})
+
+
+def names(name: str) -> set[str]:
+    """Of all files that a folder for the network `name` may hold."""
+    own = {f"{name}{end}" for end in (".h", ".c", "_selftest.c", "_guard.h", "_guard.c")}
+    return own | {file.name for file in PORT.iterdir()} - {"selftest.c"}
+
+
+def left(folder: Path) -> set[str]:
+    """Names of what exports and their Makefile may have left in a folder that is replaced."""
+    networks = {
+        identifier(folder.name),
+        *(file.name.removesuffix("_selftest.c") for file in folder.glob("*_selftest.c")),
+    }
+    return {c_run.BUILT}.union(*map(names, networks))
 
 
 def prove(model: Model, path: Path, raw: Raw, *, guard: Guard | None = None, **_: str | int) -> None:

@@ -20,7 +20,7 @@ from edgeticket.packing import pack_ticket
 from edgeticket.ticket import Ticket
 
 CASE = CASES["plain"]
-CLASS, SEQUENCE, EXPIRES = "test-camera", 7, "2027-12-31"
+CLASS, SEQUENCE, EXPIRES = "test-camera", 7, "2999-12-31"
 LABEL = Label(CLASS, SEQUENCE, EXPIRES)
 
 

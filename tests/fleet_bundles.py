@@ -31,7 +31,7 @@ class Made:
         return self.folder / f"{self.digests[name]}.bundle"
 
 
-def make(folder: Path) -> Made:
+def make(folder: Path, expires: str | None = None) -> Made:
     """old, equal, again: the same network, thrice; swapped: its labels permuted; broken: golden vectors that it does not answer."""
     data, model = load("digits"), build(compact(parse_ticket(TICKET))).SerializeToString()
     raw = data.certify[0][:8]
@@ -46,7 +46,7 @@ def make(folder: Path) -> Made:
             "guard.json": ("guard", guard),
         }
         own = labels[1:] + labels[:1] if name == "swapped" else labels
-        made = small_bundle.write(folder / name, files, private, sequence=sequence + 1, labels=own)
+        made = small_bundle.write(folder / name, files, private, sequence=sequence + 1, labels=own, expires=expires)
         digests[name] = hashlib.sha256(made.read_bytes()).hexdigest()
         made.rename(folder / f"{digests[name]}.bundle")
     return Made(folder, digests, public, data.certify[0])

@@ -1,8 +1,10 @@
 """A bundle is read exactly as it was written or refused with a word for why; it is shipped only when all of it is proven."""
 
+import errno
 import json
 import os
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -15,6 +17,7 @@ import pytest
 from bundles import (
     CASE,
     CLASS,
+    EXPIRES,
     FILES,
     KEY,
     LABEL,
@@ -39,7 +42,7 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from edgeticket import bundle as bundle_module
-from edgeticket import bundle_check, bundle_file, envelope, signing
+from edgeticket import bundle_c, bundle_check, bundle_file, bundle_packet, envelope, signing
 from edgeticket.bundle_file import read
 from edgeticket.cli import main
 from edgeticket.data import load
@@ -47,6 +50,7 @@ from edgeticket.errors import BundleError, EdgeTicketError, EquivalenceError, Us
 from edgeticket.export import export
 from edgeticket.guard import Guard
 from edgeticket.manifest import FORMAT, MAX_FILES, Label, entries
+from edgeticket.runtime import Predictor
 from edgeticket.wire import sealed
 from exporters import to_onnx
 
@@ -131,7 +135,7 @@ def test_signatures_are_those_of_rfc_8032() -> None:
 @given(
     st.dictionaries(st.from_regex(r"[a-z0-9]{1,6}", fullmatch=True), st.binary(max_size=40), max_size=6), st.booleans()
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_any_files_come_back(more: dict[str, bytes], signed: bool) -> None:
     files = FILES | {f"c/{name}": ("c", content) for name, content in more.items()}
     found = read(small(KEY if signed else None, files))
@@ -450,6 +454,81 @@ def test_what_was_verified_is_what_is_shipped(place: Place, tmp_path: Path, monk
     assert made.ship("b.bundle", "a.onnx").content == wanted
 
 
+def test_only_what_an_export_writes_is_shipped(place: Place, tmp_path: Path) -> None:
+    """A private key that lies beside the C stays where it is; what `make host` built is not taken."""
+    folder = Path(shutil.copytree(place.folder / "a-c", tmp_path / "a-c"))
+    wanted = place.ship("b.bundle", "a.onnx", "a-c").content
+    subprocess.run(["make", "-s", "host"], cwd=folder, check=True, stdout=subprocess.DEVNULL)
+    assert (folder / "build").is_dir()
+    assert place.ship("b.bundle", "a.onnx", str(folder)).content == wanted
+    for name in ("mine.key", ".git", "notes.txt", "b_guard.c"):
+        (folder / name).write_bytes(KEY)
+        with pytest.raises(UsageError, match=f"{folder / name}: no export writes that"):
+            place.ship("leak.bundle", "a.onnx", str(folder))
+        (folder / name).unlink()
+    for name in ("a-c/Makefile", "key.onnx"):
+        (tmp_path / name).write_bytes(b"# " + KEY)
+        with pytest.raises(UsageError, match=f"{tmp_path / name}: there is a private key in it"):
+            place.ship("leak.bundle", "a.onnx", str(folder), str(tmp_path / "key.onnx"))
+        shutil.copy(place.folder / "a-c" / "Makefile", folder)
+    assert not (place.folder / "leak.bundle").exists()
+
+
+ALTERED_C = {
+    "slots.c": ("ET_SLOTS_SIGNATURE : ET_SLOTS_OK", "ET_SLOTS_OK : ET_SLOTS_OK"),
+    "a-c.c": ("  if (!wrong) et_model_used = packet;", "  et_model_used = packet;"),
+    "a-c_selftest.c": ("return wrong != 0;", "return 0;"),
+    "Makefile": ("-Wall", "-w"),
+}
+
+
+@pytest.mark.parametrize("name", ALTERED_C)
+def test_c_is_shipped_as_it_was_exported_or_not_at_all(name: str, place: Place, tmp_path: Path) -> None:
+    """What `verify` cannot see, as it runs NAME_predict alone."""
+    folder = Path(shutil.copytree(place.folder / "a-c", tmp_path / "a-c"))
+    file = folder / name.replace("a-c", "a_c")
+    text = file.read_text()
+    altered = text.replace(*ALTERED_C[name])
+    assert altered != text
+    file.write_text(altered)
+    with pytest.raises(EquivalenceError, match=f"a-c/{file.name} is not what this version exports"):
+        place.ship("altered.bundle", "a.onnx", str(folder))
+    assert not (place.folder / "altered.bundle").exists()
+
+
+def test_altered_c_is_told_to_whoever_gets_it(shipped: bytes) -> None:
+    """It is never built by `verify`, whoever signed it."""
+    told = bundle_check.check(shipped, [PUB])
+    assert len(read(shipped).paths("c")) == 10
+    assert "10 files of C: what this version exports of the ticket, text for text" in told.checks
+    forged = bundle_check.check(forge(shipped, changed={"a-c/slots.c": b"int x;", "a-c/more.c": b"int y;"}), [PUB])
+    assert [line.partition(":")[0] for line in forged.open if "not built here" in line] == ["a-c/more.c", "a-c/slots.c"]
+    nonsense = read(shipped).files["a-c/a_c.h"].replace(b"--form seed", b"--form lists")
+    forged = bundle_check.check(forge(shipped, changed={"a-c/a_c.h": nonsense}), [PUB])
+    assert any(line.startswith("a-c/a_c.c: ") for line in forged.open)
+
+
+def test_c_is_judged_with_a_guard_only_where_it_has_one(place: Place, tmp_path: Path) -> None:
+    """A float sensor's guard has no C, and nor has one of another sensor, whatever a header says."""
+    files = {f"a-c/{file.name}": file.read_bytes() for file in (place.folder / "a-c").iterdir()}
+    models = bundle_packet.aligned(source(place.data))
+    raw = CASE.raw(1600).astype(np.float32)
+    np.savez(tmp_path / "f.npz", x_train=raw, y_train=np.arange(1600) % 4, x_test=raw[:40], y_test=np.arange(40) % 4)
+    other = Guard.fit(load(tmp_path / "f.npz"))
+    assert bundle_c.strange(files, models, other) == bundle_c.strange(files, models, None) == []
+    more = {**files, "a-c/a_c_guard.c": b""}
+    assert bundle_c.strange(more, models, None) == ["a-c/a_c_guard.c"]
+    assert bundle_c.strange(more, models, other) == list(more)
+    assert bundle_c.strange({"a-c/slots.c": files["a-c/slots.c"]}, models, None) == ["a-c/slots.c"]
+
+
+@pytest.mark.parametrize("expires", ["2001-01-01", "2026-11-01"])
+def test_a_day_that_is_over_is_not_shipped(expires: str, place: Place) -> None:
+    with pytest.raises(UsageError, match=f"expires {expires}, and today is"):
+        place.ship("late.bundle", "a.onnx", label=Label(CLASS, SEQUENCE, expires))
+    assert not (place.folder / "late.bundle").exists()
+
+
 def test_a_bundle_is_named_as_what_verify_takes_for_one(place: Place) -> None:
     with pytest.raises(UsageError, match=r"name it a\.zip\.bundle"):
         place.ship("a.zip", "a.onnx")
@@ -538,6 +617,41 @@ def test_a_guard_goes_along_where_the_data_are_enough(place: Place, tmp_path: Pa
     assert Guard.from_json(json.loads(fewer))
     for bad in (b"{}", b"{} ", b'{"format":1}', other, fewer):
         assert checked(forge(done.content, changed={"guard.json": bad}), PUB) == "guard"
+
+
+def test_a_guard_in_c_is_the_bundles(place: Place, tmp_path: Path) -> None:
+    raw, more = CASE.raw(1700), tmp_path / "more.npz"
+    rows = {"x_train": raw[:1600], "x_test": raw[1600:], "y_train": np.arange(1600) % 4, "y_test": np.arange(100) % 4}
+    np.savez(more, **rows)
+    own = Place(tmp_path, load(more))
+    source(own.data).write(tmp_path / "a.ticket")
+    export(source(own.data), "onnx", tmp_path / "a.onnx")
+
+    def exported(guard: Path) -> None:
+        done = run(
+            "export", tmp_path / "a.ticket", "--to", "c", "--guard", guard, "-o", tmp_path / "a-c", "--overwrite"
+        )
+        assert done.exit_code == 0, done.output
+
+    exported(more)
+    done = own.ship("b.bundle", "a.onnx", "a-c")
+    assert "12 files of C: what this version exports of the ticket, text for text" in done.checked.checks
+    assert not done.checked.open
+    (tmp_path / "guard.json").write_bytes(done.checked.bundle.files["guard.json"])
+    text = (tmp_path / "a-c" / "a_c_guard.c").read_text()
+    (tmp_path / "a-c" / "a_c_guard.c").write_text(text.replace("state->times >= ET_STUCK", "0"))
+    with pytest.raises(EquivalenceError, match=r"a-c/a_c_guard\.c is not the guard of this bundle.*guard\.json"):
+        own.ship("c.bundle", "a.onnx", "a-c")
+    np.savez(tmp_path / "other.npz", **{**rows, "x_train": raw[100:]})
+    exported(tmp_path / "other.npz")
+    with pytest.raises(EquivalenceError, match="is not the guard of this bundle"):
+        own.ship("c.bundle", "a.onnx", "a-c")
+    exported(tmp_path / "guard.json")
+    assert (tmp_path / "a-c" / "a_c_guard.c").read_text() == text
+    assert own.ship("b.bundle", "a.onnx", "a-c").content == done.content
+    (tmp_path / "guard.json").write_text("[]")
+    wrong = run("export", tmp_path / "a.ticket", "--to", "c", "--guard", tmp_path / "no.json", "-o", tmp_path / "d")
+    assert (wrong.exit_code, "no.json: no guard" in wrong.stderr) == (2, True)
 
 
 # check
@@ -649,6 +763,19 @@ def test_extracting_writes_the_files_and_nothing_over_others(shipped: bytes, tmp
         bundle_check.extract(bundle, tmp_path / "out")
 
 
+def test_what_a_killed_extraction_left_is_removed_by_the_next(shipped: bytes, tmp_path: Path) -> None:
+    bundle, child = read(shipped), os.fork()
+    if not child:
+        os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
+        bundle_check.extract(bundle, tmp_path / "out")
+        os._exit(0)
+    assert os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    assert not (tmp_path / "out").exists()
+    assert any(path.is_dir() for path in tmp_path.iterdir())
+    bundle_check.extract(bundle, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
 # commands
 
 
@@ -690,11 +817,44 @@ def test_a_key_is_never_replaced(tmp_path: Path) -> None:
     assert run("key", "new", "-o", tmp_path / "none" / "k").exit_code == 1
 
 
+@pytest.mark.parametrize("full", [1, 2])
+def test_a_full_disk_leaves_no_half_of_a_pair(full: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sync, calls = os.fsync, list[int]()
+
+    def fsync(descriptor: int) -> None:
+        calls.append(descriptor)
+        if len(calls) == full:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        sync(descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fsync)
+        done = run("key", "new", "-o", tmp_path / "k")
+    assert (done.exit_code, "No space left on device" in done.stderr) == (1, True)
+    assert list(tmp_path.iterdir()) == []
+    assert run("key", "new", "-o", tmp_path / "k").exit_code == 0
+
+
+def test_a_public_key_that_was_lost_is_made_again(tmp_path: Path) -> None:
+    made = json.loads(run("key", "new", "-o", tmp_path / "k", "--format", "json").stdout)
+    public = (tmp_path / "k.pub").read_text()
+    assert run("key", "public", tmp_path / "k.key").stdout == public
+    told = json.loads(run("key", "public", tmp_path / "k.key", "--format", "json").stdout)
+    assert told == {"public": public, "fingerprint": made["fingerprint"], "bytes": made["bytes"]}
+    done = run("key", "public", tmp_path / "k.key", "-o", tmp_path / "again.pub")
+    assert (done.exit_code, made["fingerprint"] in done.stdout) == (0, True)
+    assert (tmp_path / "again.pub").read_text() == public
+    assert run("key", "public", tmp_path / "k.key", "-o", tmp_path / "again.pub").exit_code == 2
+    for wrong in ("k.pub", "none.key"):
+        done = run("key", "public", tmp_path / wrong)
+        assert (done.exit_code, str(tmp_path / wrong) in done.stderr) == (2, True)
+
+
 def test_expiry_is_asked_of_the_clock_or_of_now(shipped: bytes, place: Place) -> None:
     path = place.folder / "a.bundle"
     path.write_bytes(shipped)
-    assert run("verify", path, "--now", "2027-12-31").exit_code == 0
-    done = run("verify", path, "--now", "2028-01-01")
+    assert run("verify", path, "--now", EXPIRES).exit_code == 0
+    done = run("verify", path, "--now", "3000-01-01")
     assert (done.exit_code, "(refused: expired)" in done.stderr) == (4, True)
     path.write_bytes(forge(shipped, expires="2001-01-01"))
     assert run("verify", path).exit_code == 4
@@ -724,9 +884,28 @@ def test_what_is_no_key_is_said(wrong: bytes, place: Place, tmp_path: Path) -> N
     (tmp_path / "bad").write_bytes(wrong)
     (tmp_path / "x.bundle").write_bytes(CONTENT)
     done = run("verify", tmp_path / "x.bundle", "--key", tmp_path / "bad")
-    assert (done.exit_code, "not a public key" in done.stderr) == (2, True)
+    assert (done.exit_code, f"{tmp_path / 'bad'}: not a public key" in done.stderr) == (2, True)
     with pytest.raises(UsageError, match="not a private key"):
         signing.sign(PUB, b"", b"")
+
+
+def test_the_wrong_file_for_a_key_is_named(place: Place, tmp_path: Path) -> None:
+    (tmp_path / "k.pub").write_bytes(PUB)
+    (tmp_path / "x.bundle").write_bytes(small(None))
+    ticket = place.folder / "a.ticket"
+    done = run("verify", tmp_path / "x.bundle", "--key", tmp_path / "k.pub", "--key", ticket)
+    assert (done.exit_code, f"{ticket}: not a public key" in done.stderr) == (2, True)
+    named = ["--class", CLASS, "--sequence", 3, "--key", tmp_path / "k.pub", "-o", tmp_path / "y.bundle"]
+    done = run("ship", ticket, place.folder / "a.onnx", "-d", place.folder / "own.npz", *named)
+    assert (done.exit_code, f"{tmp_path / 'k.pub'}: not a private key" in done.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("keys", [PUB, ["mine.pub"], [Path("mine.pub")], [PUB, None]])
+def test_keys_are_a_list_of_bytes(keys: Any, tmp_path: Path) -> None:
+    (tmp_path / "x.bundle").write_bytes(CONTENT)
+    for act in (lambda: read(CONTENT, keys), lambda: Predictor(tmp_path / "x.bundle", keys)):
+        with pytest.raises(UsageError, match="keys are a list of bytes"):
+            act()
 
 
 def test_signing_needs_an_extra_and_says_which(tmp_path: Path) -> None:

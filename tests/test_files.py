@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from edgeticket.errors import EdgeTicketError, UsageError
-from edgeticket.files import check_free, write_atomic
+from edgeticket.files import check_free, write_atomic, write_folder
+from edgeticket.lock import alone
 
 OLD, NEW = b"old content", b"new content " * 1000
 
@@ -118,6 +119,83 @@ def test_a_fault_leaves_everything_as_it_was(
     assert path.read_bytes() == OLD
     assert [file.name for file in path.parent.iterdir()] == ["file"]
     assert len(os.listdir("/proc/self/fd")) == descriptors
+
+
+FOLDER_FAULTS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
+    "full at sync": FAULTS["full at sync"],
+    "full at the second sync": lambda patch: patch.setattr(os, "fsync", second(os.fsync, fail(errno.ENOSPC))),
+    "no rights in the folder": lambda patch: patch.setattr("tempfile.mkdtemp", fail(errno.EACCES)),
+    "refused at rename": lambda patch: patch.setattr(Path, "rename", fail(errno.EACCES)),
+    "refused at the second rename": lambda patch: patch.setattr(
+        Path, "rename", second(Path.rename, fail(errno.EACCES), once=True)
+    ),
+}
+
+
+def second(real: Callable[..., object], then: Callable[..., object], once: bool = False) -> Callable[..., object]:
+    """`real`, and from the second call on, or for that one alone, `then`."""
+    calls = list[object]()
+
+    def act(*arguments: object) -> object:
+        calls.append(arguments)
+        return (then if len(calls) == 2 or (len(calls) > 2 and not once) else real)(*arguments)
+
+    return act
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def test_a_folder_is_the_old_one_or_the_new_one(tmp_path: Path) -> None:
+    folder, before = tmp_path / "folder", os.umask(0o027)
+    try:
+        for files in ({"a": OLD, "below/b": OLD, "gone": OLD}, {"a": NEW, "below/c": NEW}):
+            write_folder(folder, files)
+            assert contents(folder) == files
+            assert [folder.stat().st_mode & 0o777, (folder / "a").stat().st_mode & 0o777] == [0o750, 0o640]
+        (tmp_path / "link").symlink_to(folder)
+        write_folder(tmp_path / "link", {"a": OLD})
+        assert (tmp_path / "link").is_symlink()
+        assert contents(folder) == {"a": OLD}
+    finally:
+        os.umask(before)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "link"]
+
+
+@pytest.mark.parametrize("fault", FOLDER_FAULTS)
+@pytest.mark.parametrize("existing", [True, False])
+def test_a_fault_leaves_a_folder_as_it_was(
+    fault: str, existing: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, old = tmp_path / "folder", {"a": OLD, "b": OLD}
+    if existing:
+        write_folder(folder, old)
+    elif "second rename" in fault:
+        return
+    with monkeypatch.context() as patch:
+        FOLDER_FAULTS[fault](patch)
+        with pytest.raises(EdgeTicketError, match=rf"cannot write {folder}: .*nothing was changed.*again"):
+            write_folder(folder, {"a": NEW, "c": NEW})
+    assert contents(tmp_path) == ({f"folder/{name}": content for name, content in old.items()} if existing else {})
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"] * existing
+
+
+def test_what_a_killed_run_left_of_a_folder_is_removed(tmp_path: Path) -> None:
+    code = """
+import os, signal, sys
+from pathlib import Path
+from edgeticket.files import write_folder
+os.fsync = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+write_folder(Path(sys.argv[1]), {"a": b"new"})
+"""
+    (tmp_path / ".folder.mine.aside").mkdir()
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "folder")], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert len(list(tmp_path.iterdir())) == 2
+    with alone(tmp_path / "folder"):
+        write_folder(tmp_path / "folder", {"a": NEW})
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".folder.mine.aside", "folder"]
 
 
 def test_interrupt_leaves_everything_as_it_was(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,7 @@
 """The C export: every network and form is the integer network bit for bit, in C that strict compilers take."""
 
+import errno
+import os
 import re
 import subprocess
 from dataclasses import replace
@@ -12,8 +14,10 @@ from cases import CASES, TAIL, Case, chain
 
 from edgeticket import plugins
 from edgeticket.compact import compact
-from edgeticket.errors import EquivalenceError, UnsupportedError, UsageError
+from edgeticket.data import load
+from edgeticket.errors import EdgeTicketError, EquivalenceError, UnsupportedError, UsageError
 from edgeticket.export import export
+from edgeticket.guard import Guard
 from edgeticket.integer import integerise
 from edgeticket.ops import Conv, Flatten, Linear, conv
 from edgeticket.wire import pack
@@ -84,6 +88,53 @@ def test_the_folder_is_named_as_c_allows(folder):
     assert {"Inspection_2.c", "Inspection_2.h", "Inspection_2_selftest.c", "Makefile", "README.txt"} <= files
     assert to_c.identifier("9-lives.x") == "net_9_lives"
     assert to_c.identifier("ticket") == "ticket"
+
+
+def test_a_folder_is_replaced_whole(tmp_path):
+    """A guard of an older export does not stay to be built, nor what was built."""
+    case, place = CASES["depthwise"], tmp_path / "net"
+    raw = case.raw(1600)
+    np.savez(tmp_path / "own.npz", x_train=raw, y_train=np.arange(1600) % 2, x_test=raw[:40], y_test=np.arange(40) % 2)
+    export(case.ticket(), "c", place, guard=Guard.fit(load(tmp_path / "own.npz")))
+    assert (place / "net_guard.c").exists()
+    (place / "build").mkdir()
+    (place / "build" / "old.o").touch()
+    export(case.ticket(), "c", place, overwrite=True)
+    assert {file.name for file in place.iterdir()} == to_c.names("net") - {"net_guard.c", "net_guard.h"}
+    place.rename(tmp_path / "renamed")
+    export(case.ticket(), "c", tmp_path / "renamed", overwrite=True)
+    assert not (tmp_path / "renamed" / "net.c").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["own.npz", "renamed"]
+
+
+def test_a_folder_with_other_files_is_not_replaced(tmp_path):
+    place = tmp_path / "net"
+    export(CASES["one pixel"].ticket(), "c", place)
+    (place / "main.c").write_text("mine")
+    before = {file.name: file.read_text() for file in place.iterdir()}
+    with pytest.raises(UsageError, match=r"net holds main\.c, which no export wrote"):
+        export(CASES["depthwise"].ticket(), "c", place, overwrite=True)
+    assert {file.name: file.read_text() for file in place.iterdir()} == before
+    assert [path.name for path in tmp_path.iterdir()] == ["net"]
+
+
+@pytest.mark.parametrize("existing", [True, False])
+def test_a_full_disk_leaves_no_part_of_a_folder(existing, tmp_path, monkeypatch):
+    place, sync, calls = tmp_path / "net", os.fsync, []
+    if existing:
+        export(CASES["one pixel"].ticket(), "c", place)
+    before = sorted(str(path) for path in tmp_path.rglob("*"))
+
+    def full(descriptor):
+        calls.append(descriptor)
+        if len(calls) > 3:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(EdgeTicketError, match=f"cannot write {place}: No space left on device; nothing was changed"):
+        export(CASES["depthwise"].ticket(), "c", place, overwrite=True)
+    assert sorted(str(path) for path in tmp_path.rglob("*")) == before
 
 
 def test_the_header_says_what_it_costs(folder):

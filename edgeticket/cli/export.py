@@ -11,7 +11,7 @@ from edgeticket.cli import format_option
 from edgeticket.cli._network import input_option
 from edgeticket.cli._options import data_options
 from edgeticket.errors import UsageError
-from edgeticket.export import export
+from edgeticket.export import export, guard_of
 from edgeticket.guard import Guard
 from edgeticket.model import Model
 from edgeticket.network import is_module, read_module
@@ -33,7 +33,11 @@ INTEGERS = {"c": "int8"}  # formats that have no floats
 @click.option(
     "--bands", type=int, help="C: at most so many bands of rows between convolutions; more take less RAM.  [default: 2]"
 )
-@click.option("--guard", metavar="DATA", help="C: also a guard for frames like these data's (docs/guard.md).")
+@click.option(
+    "--guard",
+    metavar="DATA",
+    help="C: also a guard for frames like these data's, or the guard of a bundle, guard.json (docs/guard.md).",
+)
 @click.option("--align", type=int, help="Round channel counts up to a multiple; 1: leave them.  [default: ONNX 8, C 1]")
 @input_option
 @data_options(required=False)
@@ -75,17 +79,20 @@ def _opened(network: str, inputs: list[Shape], source: str | None, layout: str) 
 
 
 def _guard(source: str, network: Ticket | Model, layout: str) -> Guard:
-    """For frames like those of `source`, by the network's answers."""
+    """For frames like those of `source`, by the network's answers; or the guard in a guard.json."""
+    if source.endswith(".json"):
+        try:
+            return Guard.from_json(json.loads(Path(source).read_bytes()))
+        except (OSError, ValueError, RecursionError) as error:
+            raise UsageError(f"{source}: no guard: give data, or the guard.json of a bundle ({error})") from error
     from edgeticket.calibration import check_data
     from edgeticket.compact import compact
     from edgeticket.data import load
-    from exporters import to_onnx
-    from exporters.graph import to_bytes
 
     model = compact(network) if isinstance(network, Ticket) else network
     data = load(source, layout=layout, task=model.task)
     check_data(model, data)
-    return Guard.fit(data, to_onnx.answers(to_bytes(to_onnx.build(model))) if data.task == "classification" else None)
+    return guard_of(model, data)
 
 
 def show(done: Artifact, output_format: str) -> None:

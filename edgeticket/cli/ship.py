@@ -8,7 +8,6 @@ import click
 
 from edgeticket.cli import format_option
 from edgeticket.cli._options import data_options
-from edgeticket.errors import UsageError
 
 FILE = click.Path(path_type=Path)
 
@@ -22,7 +21,7 @@ FILE = click.Path(path_type=Path)
 @click.option(
     "--sequence", required=True, type=int, help="Number of this release, higher each time: devices take no lower one."
 )
-@click.option("--expires", help="Last day on which it may be installed, as 2027-12-31.")
+@click.option("--expires", help="Last day on which it may be installed, as 2027-12-31; not a past one.")
 @click.option("--key", type=FILE, help="Private key of `edgeticket key new`. Without it nothing is signed.")
 @click.option(
     "--report", type=FILE, help="runs/NAME/poc.json: its indicators go along as claims. Without -d, its data too."
@@ -50,11 +49,12 @@ def command(
     from edgeticket.bundle import ship
     from edgeticket.files import check_free
     from edgeticket.manifest import Label
+    from edgeticket.signing import key_file, public_of
 
     label = Label(*(options.pop(name) for name in ("target_class", "sequence", "expires")))
     output = options.pop("output")
     check_free(output, options["overwrite"])
-    private = None if key is None else read_key(key)
+    private = None if key is None else key_file(key, public_of)
     record = _record(report)
     done = ship(
         ticket,
@@ -67,16 +67,6 @@ def command(
         **options,
     )
     click.echo(json.dumps(done.to_json()) if output_format == "json" else done.text())
-
-
-def read_key(path: Path) -> bytes:
-    """Raises UsageError for what cannot be read."""
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UsageError(
-            f"{path}: cannot be read ({error.strerror or error}): `edgeticket key new` makes keys"
-        ) from error
 
 
 def _record(path: Path | None) -> dict[str, Any] | None:

@@ -96,7 +96,7 @@ def _bundle(
     path: Path, keys: tuple[Path, ...], now: str | None, against: Path | None, extract: Path | None, **asked: Any
 ) -> Any:
     from edgeticket import bundle_check
-    from edgeticket.cli.ship import read_key
+    from edgeticket.signing import key_file, public_key
 
     try:
         asked["today"] = date.today() if now is None else date.fromisoformat(now)
@@ -104,11 +104,20 @@ def _bundle(
         raise click.UsageError(f"--now {now!r}: give a day as 2027-12-31") from error
     if extract is not None:
         bundle_check.require_new(extract)
-    base = None if against is None else read_key(against)
-    checked = bundle_check.check(path, [read_key(key) for key in keys], against=base, **asked)
+    base = None if against is None else _packet(against)
+    checked = bundle_check.check(path, [key_file(key, public_key) for key in keys], against=base, **asked)
     if extract is not None:
         bundle_check.extract(checked.bundle, extract)
     return checked
+
+
+def _packet(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise click.UsageError(
+            f"--against {path}: cannot be read ({error.strerror or error}): give the packet in use"
+        ) from error
 
 
 def _claims(path: Path, source: str | None, layout: str) -> Any:
