@@ -99,7 +99,8 @@ class Bundles:
     `keys` and `target_class`: as Predictor's. `models`: by digest, what is loaded; `refused`: by digest, why not. Models are not
     shared between devices, as their guards remember a sensor's frames. In the folder `state` a bundle is noted while it is loaded: one
     that ended the process STARTS times, in ONNX Runtime for example, is refused from then on; and noted when it is taken for the first
-    time, which is refused once it has expired. Later that is not asked: its day stops no line. Raises UsageError for keys that are none.
+    time, which is refused once it has expired. Later that is not asked: its day stops no line. `accepted`: digests of those taken, to
+    which you may add what you know to be in use, as a full disk takes no note. Raises UsageError for keys that are none.
     """
 
     def __init__(self, folder: Path, state: Path, keys: Sequence[bytes] = (), target_class: str | None = None) -> None:
@@ -107,6 +108,7 @@ class Bundles:
         self._keys = [public_key(key) for key in keys]
         self.models: dict[str, Predictor] = {}
         self.refused: dict[str, str] = {}
+        self.accepted: set[str] = set()
 
     def load(self, digests: Collection[str]) -> None:
         """Try those of them that are not loaded. One that is not there is logged, and neither in `models` nor in `refused`."""
@@ -142,12 +144,14 @@ class Bundles:
         with suppress(EdgeTicketError):  # a full disk is no fault of the bundle
             write_atomic(note, b"." * (starts + 1))
         accepted = self._state / f"{digest}.accepted"
-        today = None if accepted.exists() else date.today()
+        today = None if digest in self.accepted or accepted.exists() else date.today()
         try:
             model = Predictor(content, self._keys, target_class=self._target_class, today=today)
         finally:
-            note.unlink(missing_ok=True)
-        if today:
+            with suppress(OSError):  # nor is one that can only be read
+                note.unlink(missing_ok=True)
+        self.accepted.add(digest)
+        if not accepted.exists():
             with suppress(EdgeTicketError):
                 write_atomic(accepted, b"")
         return model

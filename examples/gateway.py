@@ -84,11 +84,21 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--period-ms", type=number, default=0.0, help="a frame of each sensor every so many ms")
     parser.add_argument("--loop", action="store_true", help="begin again after the last frame")
     options = parser.parse_args(arguments)
-    address = urlsplit(options.server)
-    if address.scheme not in ("http", "https") or not address.hostname or address.path.strip("/"):
+    try:
+        address = urlsplit(options.server)
+        http.client.HTTPConnection(address.netloc)
+        extra = address.path.strip("/") or address.query or address.fragment or "@" in address.netloc
+        fits = address.scheme in ("http", "https") and address.hostname and address.port != 0 and not extra
+    except (ValueError, http.client.InvalidURL):
+        fits = False
+    if not fits:
         parser.error(f"{options.server}: write http://HOST:PORT or https://HOST:PORT")
+    if options.ca == "":
+        parser.error("--ca: name a PEM file")
     if address.scheme == "http" and (options.cert or options.ca):
         parser.error("--cert and --ca are for https://")
+    if options.report_frames < 1 or options.report_s <= 0:
+        parser.error("--report-s and --report-frames: give a number above 0")
     if options.run and not DIGEST.fullmatch(options.run):
         parser.error("--run: a digest is 64 digits 0-9a-f")
     split = [word.partition("=") for word in options.sensors]
@@ -149,7 +159,7 @@ class Sensor:
         self.bundles = Bundles(options.bundles, options.state, options.key, options.target_class)
         self.outbox = Outbox(options.state / f"{quote(name, safe='')}.reports", name)
         self.kept = options.state / f"{quote(name, safe='')}.order"
-        self.order: Order | None = None
+        self.saved = b""
         self.choice: Choice | None = None
         self.trial: Trial | None = None
         self.lock, self.judged, self.reported = threading.Lock(), 0, time.monotonic()
@@ -167,7 +177,11 @@ class Sensor:
     def resume(self) -> None:
         """As it was told last."""
         if self.kept.exists():
-            self.obey(Order.of(json.loads(self.kept.read_bytes())))
+            order = Order.of(found := json.loads(self.kept.read_bytes()))
+            self.bundles.accepted.update(
+                found.get("accepted", order.digests)
+            )  # without it: as versions that took any day
+            self.obey(order)
         elif self.options.run:
             self.obey(Order(self.options.run, None, self.options.run))
 
@@ -179,10 +193,12 @@ class Sensor:
         if choice != self.choice:
             self._turn_to(choice)
             log.info("%s: model %.8s, beside %.8s, shadow %s", self.name, choice.model, choice.beside, choice.shadow)
-        self.bundles.keep({*order.digests, choice.answers})
-        if order != self.order:
-            write_atomic(self.kept, json.dumps(asdict(order)).encode())
-            self.order = order
+        used = {*order.digests, choice.answers}
+        self.bundles.keep(used)
+        content = json.dumps(asdict(order) | {"accepted": sorted(self.bundles.accepted & used)}).encode()
+        if content != self.saved:
+            write_atomic(self.kept, content)
+            self.saved = content
 
     def _turn_to(self, choice: Choice) -> None:
         limits = {"deadline_ms": self.options.deadline_ms, "tolerance": self.options.tolerance}

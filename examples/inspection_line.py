@@ -82,6 +82,11 @@ def frames(source: Path) -> Iterator[Frame]:
     """Name and raw values, None for a file that is no image. Raises OSError or EdgeTicketError at once."""
     if source.suffix != ".npz":
         paths = sorted(path for path in source.iterdir() if path.is_file())
+        if paths:
+            try:
+                import PIL.Image  # noqa: F401
+            except ImportError as error:
+                raise EdgeTicketError(f"images need Pillow ({error}): pip install edgeticket[images]") from error
         return ((path.name, image(path)) for path in paths)
     try:
         with np.load(source) as arrays:
@@ -95,12 +100,21 @@ def frames(source: Path) -> Iterator[Frame]:
 
 
 def image(path: Path) -> np.ndarray | None:
-    """uint8 [channels, height, width] as the camera wrote it: nothing is scaled or cut."""
+    """uint8 [channels, height, width] as the camera wrote it: nothing is scaled or cut.
+
+    A palette gives its colours: one channel where all of the image are grey, else three; None where some are transparent.
+    """
     from PIL import Image
 
     try:
         with Image.open(path) as opened:
-            values = np.asarray(opened)
+            if opened.mode not in ("P", "PA"):
+                values = np.asarray(opened)
+            elif opened.mode == "PA" or "transparency" in opened.info:
+                return None
+            else:
+                values = np.asarray(opened.convert("RGB"))
+                values = values[..., 0] if (values == values[..., :1]).all() else values
     except Exception:  # of a broken file: OSError, ValueError, SyntaxError, RuntimeError and more
         return None
     return values[None] if values.ndim == 2 else np.ascontiguousarray(values.transpose(2, 0, 1))

@@ -11,6 +11,7 @@ finds faults. Every change of state is a line of JSON on standard output and a r
 import argparse
 import contextlib
 import json
+import re
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -88,8 +89,11 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if min(options.raise_after, options.clear_after, 1 if options.step is None else options.step) < 1:
         parser.error("--raise, --clear and --step: give 1 or more")
-    if options.mqtt and not options.mqtt.rpartition(":")[2].isdecimal():
+    host, _, port = (options.mqtt or "").rpartition(":")
+    if options.mqtt is not None and not (host and re.fullmatch("[0-9]{1,5}", port) and 0 < int(port) < 1 << 16):
         parser.error("--mqtt: give HOST:PORT, for example 127.0.0.1:1883")
+    if options.mqtt_ca == "":
+        parser.error("--mqtt-ca: name a PEM file")
     if (options.mqtt_ca and not options.mqtt) or (options.mqtt_cert and not options.mqtt_ca):
         parser.error("--mqtt-cert needs --mqtt-ca, and that --mqtt HOST:PORT")
     return options
@@ -149,7 +153,10 @@ def publisher(options: argparse.Namespace) -> Iterator[Publish]:
     if address is None:
         yield lambda name, text: None
         return
-    import paho.mqtt.client as mqtt
+    try:
+        import paho.mqtt.client as mqtt
+    except ImportError as error:
+        raise EdgeTicketError(f"--mqtt needs paho-mqtt ({error}): pip install edgeticket[mqtt]") from error
 
     host, _, port = address.rpartition(":")
     client, ready = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2), threading.Event()
@@ -161,7 +168,7 @@ def publisher(options: argparse.Namespace) -> Iterator[Publish]:
         publish("online", "1")  # again after each interruption: the broker has told the last will meanwhile
         ready.set()
 
-    if options.mqtt_ca:
+    if options.mqtt_ca is not None:
         client.tls_set_context(Tls(options.mqtt_cert, options.mqtt_ca).client())
     client.on_connect = connected
     client.will_set(f"{topic}/online", "0", qos=1, retain=True)

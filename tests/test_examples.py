@@ -133,6 +133,40 @@ def test_a_folder_of_images(line: Path, digits: Data, tmp_path: Path) -> None:
     assert b"4 check" in done.stderr
 
 
+def test_a_palette_is_judged_by_its_colours(line: Path, digits: Data, tmp_path: Path) -> None:
+    image = pytest.importorskip("PIL.Image")
+    folder, x = tmp_path / "frames", digits.certify[0][:4]
+    folder.mkdir()
+    for i, frame in enumerate(x):
+        values, indices = np.unique(frame[0], return_inverse=True)
+        paletted = image.fromarray(indices.reshape(8, 8).astype(np.uint8), "P")
+        colours = np.repeat(values.astype(np.uint8)[:, None], 3, 1)
+        if i == 2:
+            colours[0, 0] += 1
+        paletted.putpalette(colours.tobytes())
+        paletted.save(folder / f"{i}.png", **({"transparency": 0} if i == 3 else {}))
+    found = rows(example("inspection_line", line, folder, "--good", "1"))
+    predictor = Predictor(line)
+    right = [predictor.predict(frame) for frame in x[:2]]
+    assert [(row["label"], row["score"]) for row in found[:2]] == [(one.label, one.score) for one in right]
+    assert [row["status"] for row in found[2:]] == ["shape", "unreadable"]
+
+
+@pytest.mark.parametrize("name", ["PIL", "paho"])
+def test_what_is_not_installed_is_said_at_the_start(line: Path, motor: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / "frames").mkdir()
+    (tmp_path / "frames" / "0.png").write_bytes(b"")
+    code = f"import sys, runpy; sys.modules[{name!r}] = None; sys.argv.pop(0); runpy.run_path(sys.argv[0], run_name='__main__')"
+    program, said, words = {
+        "PIL": ("inspection_line", b"images need Pillow", [line, tmp_path / "frames", "--good", "1"]),
+        "paho": ("vibration_monitor", b"--mqtt needs paho-mqtt", [motor, "-", "--normal", "ok", "--mqtt", "h:1"]),
+    }[name]
+    command = [sys.executable, "-c", code, str(ROOT / "examples" / f"{program}.py"), *map(str, words)]
+    done = subprocess.run(command, input=b"", capture_output=True, timeout=60, env=environment())
+    assert said in done.stderr
+    assert (done.returncode, done.stdout, b"Traceback" in done.stderr) == (1, b"", False)
+
+
 def test_a_missed_deadline_is_counted(line: Path, digits: Data, tmp_path: Path) -> None:
     np.savez(tmp_path / "frames.npz", x=digits.certify[0][:20])
     done = example("inspection_line", line, tmp_path / "frames.npz", "--good", "1", "--period-ms", "0.000001")
@@ -334,6 +368,11 @@ def test_what_a_monitor_refuses(motor: Path, tmp_path: Path) -> None:
         assert b"Traceback" not in example("vibration_monitor", *words, code=code).stderr
     assert b"--step" in example("vibration_monitor", motor, "-", "--normal", "ok", "--step", "0", code=2).stderr
     assert b"--normal fine" in example("vibration_monitor", motor, "-", "--normal", "fine", code=1).stderr
+    for address in (":1883", "h:0", "h:65536", "h:", "h", ""):
+        done = example("vibration_monitor", motor, "-", "--normal", "ok", "--mqtt", address, code=2)
+        assert b"--mqtt: give HOST:PORT" in done.stderr
+    done = example("vibration_monitor", motor, "-", "--normal", "ok", "--mqtt", "h:1", "--mqtt-ca", "", code=2)
+    assert b"--mqtt-ca: name a PEM file" in done.stderr
     closed = example("vibration_monitor", motor, "-", "--normal", "ok", "--mqtt", f"127.0.0.1:{free_port()}", code=1)
     assert b"Traceback" not in closed.stderr
 

@@ -7,15 +7,19 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import date
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import fleet_bundles
+import numpy as np
 import pytest
 from fleet_bundles import Made
 from gateways import ENVIRONMENT, PROGRAM, ROOT, bundles, gateway, module
 from servers import free_port, wait_until
 
+import edgeticket.order
 from edgeticket.errors import EdgeTicketError
 from edgeticket.order import Order
 from edgeticket.rollout.reports import parse
@@ -114,15 +118,23 @@ def test_what_a_gateway_refuses(made: Made, tmp_path: Path, capsys: pytest.Captu
     folders, frames = ["--bundles", str(made.folder), "--state", str(tmp_path)], f"a={made.folder / 'frames.npz'}"
     for said, words in {
         "write http://HOST:PORT": ["ftp://x", frames],
-        "write http://HOST:PORT or": ["https://x/y", frames],
         "are for https://": ["http://x", frames, "--ca", "ca.pem"],
         "64 digits": ["http://x", frames, "--run", "../x"],
+        "--ca: name": ["https://x", frames, "--ca", ""],
+        "number above 0": ["http://x", frames, "--report-frames", "0"],
+        "above 0": ["http://x", frames, "--report-s", "-5"],
         "each device once": ["http://x", frames, frames],
         "DEVICE=FRAMES, each": ["http://x", "frames.npz"],
     }.items():
         with pytest.raises(SystemExit, match="2"):
             module().parse([*words, *folders])
-        assert said.removesuffix(" or") in capsys.readouterr().err
+        assert said in capsys.readouterr().err
+    for url in ("https://x/y", "http://h:abc", "http://h:0", "http://h:65536", "http://u:p@h", "http://u@h", "http://[::1", "http://a b", "http://h?x", "http://h#x", "http://"):  # fmt: skip
+        with pytest.raises(SystemExit, match="2"):
+            module().parse([url, frames, *folders])
+        assert f"{url}: write http://HOST:PORT" in capsys.readouterr().err
+    for url in ("https://h", "http://h:8570/", "http://[::1]:8570"):
+        assert module().parse([url, frames, *folders]).server == url
     (tmp_path / "a.reports").write_bytes(b"{}")
     (tmp_path / "mine.key").write_bytes(new_key()[0])
     for said, words, code in (
@@ -298,6 +310,38 @@ def test_a_new_order_ends_a_report_and_a_restart_remembers_it(made: Made, tmp_pa
     ]  # fmt: skip
     right, swapped = (Predictor(made.path(name)).predict(made.frames[4]).label for name in ("old", "swapped"))
     assert list(label.values()) == [right, right, swapped, right]
+
+
+class Later(date):
+    @classmethod
+    def today(cls) -> "Later":
+        return cls(3000, 1, 1)
+
+
+def test_an_expired_bundle_in_use_goes_on_by_the_order_kept_and_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, state, frames = fleet_bundles.make(tmp_path, "2999-12-31"), tmp_path / "state", tmp_path / "frames.npz"
+    state.mkdir()
+    np.savez(frames, x=made.frames[:1])
+    old, new = made.digests["old"], made.digests["equal"]
+    words = ["http://x", f"line-7={frames}", "--bundles", str(tmp_path), "--state", str(state)]
+    options = module().parse(words)
+    module().Sensor("line-7", frames, options).obey(Order(old, None, old))
+    (state / f"{old}.accepted").unlink()
+    monkeypatch.setattr(edgeticket.order, "date", Later)
+    for told in (Order(old, new, new), Order(new, old, new), Order(old, None, old)):
+        own = module().Sensor("line-7", frames, options)  # a restart
+        own.resume()
+        own.obey(told)
+        assert own.choice.answers == old
+        assert own.bundles.refused.keys() == told.digests - {old}
+        (state / f"{old}.accepted").unlink()
+    earlier = {"run": new, "aside": None, "model": new}  # of a version that noted nothing and asked for no day
+    (state / "line-7.order").write_text(json.dumps(earlier))
+    own = module().Sensor("line-7", frames, options)
+    own.resume()
+    assert own.choice.answers == new
 
 
 def redirect(handler: FakeHandler) -> None:

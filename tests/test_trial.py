@@ -1,5 +1,6 @@
 """A model on trial in a gateway: what is counted, what the line gets whatever the new model does, and reports that outlive a kill."""
 
+import errno
 import itertools
 import json
 import os
@@ -561,6 +562,40 @@ def test_an_expired_bundle_is_not_taken_but_one_in_use_goes_on(tmp_path: Path, m
     with pytest.raises(BundleError, match="expired"):
         Predictor(made.path("old"), [made.key], today=Later.today())
     assert Predictor(made.path("old"), [made.key]).manifest["expires"] == "2999-12-31"
+
+
+def test_a_bundle_in_use_goes_on_where_the_disk_took_no_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise EdgeTicketError("the disk is full")
+
+    made, state = fleet_bundles.make(tmp_path, expires="2999-12-31"), tmp_path / "state"
+    old, new = made.digests["old"], made.digests["equal"]
+    state.mkdir()
+    own = Bundles(tmp_path, state, [made.key])
+    with monkeypatch.context() as broken:
+        broken.setattr(order, "write_atomic", full)
+        own.load([old])
+    own.keep([])
+    monkeypatch.setattr(order, "date", Later)
+    again = Bundles(tmp_path, state, [made.key])
+    again.load([old])
+    assert again.refused.keys() == {old}
+    own.load([old, new])
+    assert (own.models.keys(), own.refused.keys(), own.accepted) == ({old}, {new}, {old})
+    again.load([old])  # noted meanwhile
+    assert again.models.keys() == {old}
+
+
+def test_a_state_that_can_only_be_read_keeps_no_bundle_out(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    own, digest = Bundles(made.folder, tmp_path), made.digests["old"]
+    monkeypatch.setattr(Path, "unlink", no)
+    own.load([digest])
+    assert (own.models.keys(), own.refused) == ({digest}, {})
 
 
 def test_whatever_a_bundle_makes_the_loader_raise_is_a_refusal(
