@@ -6,12 +6,13 @@ servers, whose certificates come from anywhere; these come from one CA that is c
 Names are compared letter by letter, as the fleet writes them: no wildcard, and upper case is not lower case.
 """
 
+import errno
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from edgeticket.errors import UsageError
+from edgeticket.errors import EdgeTicketError, UsageError
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Tls:
         try:
             found = ssl.create_default_context(purpose, cafile=self.ca)
         except OSError as error:
+            _files_left(error)
             raise UsageError(f"{self.ca}: no certificate of a CA in PEM form ({error}): check the file") from error
         found.minimum_version = ssl.TLSVersion.TLSv1_2
         found.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # the CA below the company's, if that one is named
@@ -45,11 +47,17 @@ class Tls:
             try:
                 found.load_cert_chain(*self.own, password="")  # or OpenSSL would ask at the terminal
             except OSError as error:
+                _files_left(error)
                 raise UsageError(
                     f"{self.own[0]}, {self.own[1]}: not a certificate and its key, in PEM form and without a password "
                     f"({error}): check both files"
                 ) from error
         return found
+
+
+def _files_left(error: OSError) -> None:
+    if not isinstance(error, ssl.SSLError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        raise EdgeTicketError(f"{error.strerror}: certificates cannot be read; allow the process more (ulimit -n)")
 
 
 def named(certificate: Mapping[str, Any] | None) -> set[str]:

@@ -534,6 +534,13 @@ def test_a_hook_that_hangs_is_ended_with_its_children(path: str, tmp_path: Path)
     pytest.fail("the hook's child lives on")
 
 
+def test_a_hook_is_over_when_it_exits_whatever_it_leaves(path: str) -> None:
+    found = hooks.run_hook(started(path), "sh -c 'sleep 60 & printf %05000d $!'", 5)
+    assert found is not None
+    os.kill(int(found.output), signal.SIGKILL)
+    assert (found.code, len(found.output)) == (0, hooks.LONGEST_OUTPUT)
+
+
 def test_hooks_that_cannot_start(path: str) -> None:
     store = started(path)
     found = hooks.run_hook(store, "/nonexistent/updater", 5)

@@ -130,6 +130,13 @@ def test_postgresql_counts_replays_and_refusals_once(database: str) -> None:
     assert controller.remove(store, DEVICES[:2]) == 2
 
 
+def test_postgresql_is_not_asked_for_what_is_no_name(database: str) -> None:
+    store = started(database)
+    for name in ("a\0b", "a\udcff"):
+        with pytest.raises(UsageError, match="no device of this fleet"):
+            status.assignment(store, name)
+
+
 def test_postgresql_loses_nothing_to_many_writers(database: str) -> None:
     started(database, ENDLESS)
     sent = list(lines(20))
@@ -323,6 +330,33 @@ def test_a_store_that_is_gone_is_said_and_not_lost(web: tuple[Store, str], monke
     assert call(f"{url}/reports", line())[1]["counted"] == 1
 
 
+def test_who_keeps_quiet_leaves_room_for_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(http, "CONNECTIONS", 3)
+    store, stopped = started(str(tmp_path / "fleet.db"), ENDLESS), threading.Event()
+    served = http.Server(store, ("127.0.0.1", 0))
+    thread = threading.Thread(target=service.serve, args=(store, served, None, None, stopped))
+    thread.start()
+    try:
+        connected = [socket.create_connection(served.server_address[:2], timeout=10) for _ in range(6)]  # type: ignore[arg-type]
+        assert [each.recv(1) for each in connected[3:]] == [b""] * 3
+        assert caplog.text.count("3 connections at once") == 1
+        for each in connected:
+            each.close()
+        wait_until(lambda: answered(f"http://127.0.0.1:{served.server_address[1]}/status"))
+    finally:
+        stopped.set()
+        thread.join()
+
+
+def answered(url: str) -> bool:
+    try:
+        return call(url)[0] == 200
+    except OSError:
+        return False
+
+
 def test_an_address_that_is_taken(web: tuple[Store, str]) -> None:
     store, url = web
     with pytest.raises(EdgeTicketError, match="cannot listen"):
@@ -472,7 +506,11 @@ def test_brokers_that_are_none(tmp_path: Path) -> None:
     for url in ("http://a/b", "mqtt://a", "mqtt:///b", "mqtt://a:x/b", "mqtt://u:p@a/b", "mqtt://a:70000/b"):
         with pytest.raises(UsageError):
             broker(url)
+    for url in ("mqtt://a/fleet/#", "mqtt://a/fleet?x", "mqtt://a/fleet/{device}#"):
+        with pytest.raises(UsageError, match="%23"):
+            broker(url)
     assert broker("mqtts://me@plant.example/a/b%23") == Broker("plant.example", 8883, "a/b#", "me", True)
+    assert broker("mqtt://me%40plant@a/b").user == "me@plant"
     with pytest.raises(EdgeTicketError, match="no MQTT broker"):
         Listener(started(str(tmp_path / "fleet.db")), broker(f"mqtt://127.0.0.1:{free_port()}/x"), None)
 

@@ -3,7 +3,9 @@
 import http.client
 import ipaddress
 import json
+import os
 import re
+import resource
 import shutil
 import socket
 import ssl
@@ -244,7 +246,7 @@ def test_who_connects_and_says_nothing_holds_up_nobody(served: Process) -> None:
 
 
 def test_who_says_nothing_is_let_go(plant: Plant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(web, "PATIENCE_S", 0.2)
+    monkeypatch.setattr(web, "HANDSHAKE_S", 0.2)
     with in_process(started(str(tmp_path / "fleet.db")), Tls(plant.server, plant.devices.path)) as asked:
         silent = socket.create_connection(("127.0.0.1", asked.port), timeout=10)
         assert silent.recv(1) == b""
@@ -310,6 +312,19 @@ def test_files_that_are_none(plant: Plant, tmp_path: Path, monkeypatch: pytest.M
         done = CliRunner().invoke(main, ["rollout", "serve", where, *words])
         assert (done.exit_code, "listening" in done.output) == (2, False), done.output
         assert said in done.output
+
+
+def test_no_file_left_is_no_bad_certificate(plant: Plant) -> None:
+    usual = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for tls in (Tls(ca=plant.company.path), Tls(plant.own)):
+        os.close(free := os.dup(0))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free, usual[1]))
+        try:
+            with pytest.raises(EdgeTicketError, match="Too many open files") as error:
+                tls.server()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, usual)
+        assert error.type is EdgeTicketError  # no fault of the user's
 
 
 def test_the_certificates_of_the_page(tmp_path: Path) -> None:
@@ -446,7 +461,7 @@ def test_by_mqtt_the_broker_says_who_and_the_topic_for_whom(plant: Plant, tmp_pa
 
 def test_a_topic_with_the_device_in_it() -> None:
     found = broker("mqtt://a/fleet/{device}")
-    assert (found.topic, found.own("fleet/press/8"), found.own("fleet")) == ("fleet/#", ("press/8",), ("fleet",))
+    assert (found.topic, found.own("fleet/press/8"), found.own("fleet")) == ("fleet/#", ("press/8",), ())
     assert (broker("mqtt://a/{device}").topic, broker("mqtt://a/{device}").own("x")) == ("#", ("x",))
     assert broker("mqtt://a/fleet/+").own("fleet/x") is None
     for wrong in ("{device}/x", "fleet-{device}", "+/{device}", "x/#/{device}", "{device}{device}"):

@@ -10,6 +10,7 @@ from collections import defaultdict
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from tempfile import TemporaryFile
 from typing import Any
 
 import sqlalchemy as sa
@@ -103,18 +104,25 @@ def _succeeded(connection: sa.Connection, decision: int) -> bool:
 
 
 def _call(words: list[str], payload: str, timeout_s: float) -> tuple[int, str]:
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    """By files, not pipes: what the hook leaves running may hold those, and nobody waits for it."""
     try:
-        process = subprocess.Popen(words, start_new_session=True, text=True, errors="replace", **pipes)  # type: ignore[call-overload]
+        with TemporaryFile() as given, TemporaryFile() as said:
+            given.write(payload.encode())
+            given.seek(0)
+            process = subprocess.Popen(
+                words, start_new_session=True, stdin=given, stdout=said, stderr=subprocess.STDOUT
+            )
+            try:
+                code = process.wait(timeout_s)
+            except BaseException as error:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)  # with what it started
+                process.wait()
+                if isinstance(error, subprocess.TimeoutExpired):
+                    return TIMED_OUT, f"ended after {timeout_s:g} s"
+                raise
+            most = 4 * LONGEST_OUTPUT + 4  # bytes, in UTF-8
+            output = os.pread(said.fileno(), most, max(0, os.fstat(said.fileno()).st_size - most))
+            return code, output.decode(errors="replace")[-LONGEST_OUTPUT:]
     except OSError as error:
         return NOT_STARTED, str(error)
-    try:
-        output, _ = process.communicate(payload, timeout=timeout_s)
-    except BaseException as error:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)  # with what it started
-        process.wait()
-        if isinstance(error, subprocess.TimeoutExpired):
-            return TIMED_OUT, f"ended after {timeout_s:g} s"
-        raise
-    return process.returncode, output[-LONGEST_OUTPUT:]

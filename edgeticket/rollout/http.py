@@ -7,6 +7,8 @@ status. Without, it knows nobody: keep it on the loopback address.
 import json
 import logging
 import sys
+import threading
+import time
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -21,6 +23,9 @@ from edgeticket.tls import Tls, named
 
 LARGEST = 8 << 20  # bytes of a request
 PATIENCE_S = 30.0  # with a client that says nothing
+HANDSHAKE_S = 5.0
+CONNECTIONS = 128  # at once: each is a thread and a file
+SAID_S = 60.0  # at least, between two warnings that there are more
 log = logging.getLogger(__name__)
 
 
@@ -32,6 +37,7 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self, where: Store, address: tuple[str, int], tls: Tls | None = None) -> None:
         self.where, self.tls = where, tls
+        self._room, self._said = threading.BoundedSemaphore(CONNECTIONS), -SAID_S
         if tls:
             tls.server()  # what is wrong with its files is said now
         try:
@@ -41,11 +47,30 @@ class Server(ThreadingHTTPServer):
                 f"cannot listen at {address[0]}:{address[1]} ({error}): choose another address"
             ) from error
 
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Closes at once what is one connection too many: who keeps quiet must not take every file of the process."""
+        if self._room.acquire(blocking=False):
+            try:
+                return super().process_request(request, client_address)
+            except BaseException:
+                self._room.release()
+                raise
+        self.shutdown_request(request)
+        if (now := time.monotonic()) - self._said >= SAID_S:
+            self._said = now
+            log.warning("%d connections at once: those above are closed, also %s", CONNECTIONS, client_address[0])
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._room.release()
+
     def finish_request(self, request: Any, client_address: Any) -> None:
         """In the connection's own thread: no handshake holds up another."""
         if self.tls is None:
             return super().finish_request(request, client_address)
-        request.settimeout(PATIENCE_S)
+        request.settimeout(HANDSHAKE_S)
         with self.tls.server().wrap_socket(request, server_side=True) as secured:
             super().finish_request(secured, client_address)
 

@@ -34,13 +34,19 @@ class Broker:
     tls: bool
     above: str | None = None
 
-    def own(self, topic: str) -> tuple[str] | None:
-        """The device that a message speaks for; None for any."""
-        return None if self.above is None else (topic.removeprefix(self.above),)
+    def own(self, topic: str) -> tuple[str, ...] | None:
+        """The device that a message speaks for, none for `above` without its slash, which # takes in; None for any."""
+        if self.above is None:
+            return None
+        return (topic.removeprefix(self.above),) if topic.startswith(self.above) else ()
 
 
 def broker(url: str) -> Broker:
     """Raises UsageError for another URL."""
+    if set(url) & set("#?"):
+        raise UsageError(
+            f"{url}: a URL ends at # and ?: write %23 and %3F in the topic, or {DEVICE} for its last level"
+        )
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -56,7 +62,8 @@ def broker(url: str) -> Broker:
         raise UsageError(f"topic {topic}: {DEVICE} is for its last level, and then there is no other wildcard")
     tls = parts.scheme == "mqtts"
     where = parts.hostname, port or (8883 if tls else 1883)
-    return Broker(*where, f"{above}#" if named else topic, parts.username, tls, above if named else None)
+    user = parts.username and unquote(parts.username)
+    return Broker(*where, f"{above}#" if named else topic, user, tls, above if named else None)
 
 
 class Listener:

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from edgeticket.errors import UsageError
 from edgeticket.rollout import current as rows
 from edgeticket.rollout import store
+from edgeticket.rollout.plan import NAME
 from edgeticket.rollout.store import Store
 
 
@@ -68,7 +69,7 @@ def assignment(where: Store, device: str) -> dict[str, Any]:
     """Of one device. Raises UsageError where it is not of the fleet or no roll-out was started."""
     with where.reading() as connection:
         known = sa.select(store.devices.c.name).where(store.devices.c.name == device)
-        if connection.execute(known).first() is None:
+        if not NAME.fullmatch(device) or connection.execute(known).first() is None:
             raise UsageError(f"{device!r} is no device of this fleet: add it by `edgeticket rollout devices`")
         return _told(rows.latest(connection), device)
 
