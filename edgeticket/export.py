@@ -47,6 +47,8 @@ def export(
     """
     path, exporter = Path(os.path.abspath(path)), plugins.load("exporters", format)
     check_free(path, overwrite, folder=not exporter.SUFFIX)
+    if hasattr(exporter, "left"):
+        _require_ours(path, exporter.left(path))
     align = getattr(exporter, "ALIGN", ALIGN) if align is None else align
     if align < 1:
         raise UsageError(f"align {align}: 1 leaves channel counts as they are, 8 rounds them up to multiples of 8")
@@ -154,8 +156,13 @@ def _put_in_place(made: Path, path: Path, exporter: ModuleType) -> None:
         return
     files = {str(file.relative_to(made)): file.read_bytes() for file in sorted(made.rglob("*")) if file.is_file()}
     with alone(path):
-        ours = {Path(name).parts[0] for name in files} | (exporter.left(path) if hasattr(exporter, "left") else set())
-        other = sorted(file.name for file in path.iterdir() if file.name not in ours) if path.exists() else []
-        if other:
-            raise UsageError(f"{path} holds {other[0]}, which no export wrote: move it away, or name another output")
+        _require_ours(
+            path, exporter.left(path) if hasattr(exporter, "left") else {Path(name).parts[0] for name in files}
+        )
         write_folder(path, files)
+
+
+def _require_ours(path: Path, ours: set[str]) -> None:
+    other = sorted(file.name for file in path.iterdir() if file.name not in ours) if path.exists() else []
+    if other:
+        raise UsageError(f"{path} holds {other[0]}, which no export wrote: move it away, or name another output")

@@ -2,6 +2,7 @@
 
 import glob
 import os
+import secrets
 import shutil
 import stat
 import tempfile
@@ -103,6 +104,8 @@ def write_folder(path: Path, files: Mapping[str, bytes]) -> None:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
+        for folder in (aside, *filter(Path.is_dir, aside.rglob("*"))):
+            _sync_folder(folder)
         put_in_place(aside, real)
     except BaseException as error:
         if aside:
@@ -110,25 +113,25 @@ def write_folder(path: Path, files: Mapping[str, bytes]) -> None:
         if not isinstance(error, OSError):
             raise
         raise _unwritten(path, error) from error
-    _sync_parent(path, real)
 
 
 def put_in_place(partial: Path, target: Path) -> None:
-    """Make the folder `partial` be `target`.
+    """Make the folder `partial` be `target`, and sync the folder that they are in.
 
-    A folder that is there leaves last, so there is always a whole one, except between two renames.
+    A folder that is there leaves last, so there is always a whole one, except between two renames: then it is beside it, under a
+    name that `remove_aside` leaves alone until there is a `target`. Raises EdgeTicketError where all is done but the sync.
     """
-    old = target.with_name(f".{target.name}.old")
+    old = target.with_name(f".{target.name}.{secrets.token_hex(4)}.old.{ASIDE}")
     if target.exists():
-        shutil.rmtree(old, ignore_errors=True)
         target.rename(old)
     try:
         partial.rename(target)
     except OSError:
-        if old.exists():
+        if os.path.lexists(old):
             old.rename(target)
         raise
-    shutil.rmtree(old, ignore_errors=True)
+    _sync_parent(target, target)
+    remove(old)
 
 
 @contextmanager
@@ -142,12 +145,21 @@ def _aside(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def remove_aside(path: Path) -> None:
-    """Remove what processes that were killed left of writing `path`; only for whoever alone may write it now."""
-    for left in path.parent.glob(f".{glob.escape(path.name)}.????????.{ASIDE}"):
-        if left.is_dir():
-            shutil.rmtree(left, ignore_errors=True)
-        else:
-            left.unlink(missing_ok=True)
+    """Remove what processes that were killed left of writing `path`; only for whoever alone may write it now.
+
+    Not an old folder while there is none at `path`: it may be all that is left.
+    """
+    for end in (ASIDE, f"old.{ASIDE}")[: 1 + os.path.lexists(path)]:
+        for left in path.parent.glob(f".{glob.escape(path.name)}.????????.{end}"):
+            remove(left)
+
+
+def remove(left: Path) -> None:
+    """A file, a link, or a folder with all that is in it."""
+    if left.is_dir() and not left.is_symlink():
+        shutil.rmtree(left, ignore_errors=True)
+    else:
+        left.unlink(missing_ok=True)
 
 
 def _umask() -> int:

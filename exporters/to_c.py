@@ -79,12 +79,16 @@ def names(name: str) -> set[str]:
 
 
 def left(folder: Path) -> set[str]:
-    """Names of what exports and their Makefile may have left in a folder that is replaced."""
-    networks = {
-        identifier(folder.name),
-        *(file.name.removesuffix("_selftest.c") for file in folder.glob("*_selftest.c")),
-    }
-    return {c_run.BUILT}.union(*map(names, networks))
+    """Names of what exports and their Makefile may have left in a folder that is replaced: none without a header of ours."""
+    networks = [header.stem for header in folder.glob("*.h") if _is_ours(header)]
+    return {c_run.BUILT}.union(*map(names, networks)) if networks else set()
+
+
+def _is_ours(header: Path) -> bool:
+    try:
+        return header.is_file() and header.read_bytes().startswith(MADE.partition("{}")[0].encode())
+    except OSError:
+        return False
 
 
 def prove(model: Model, path: Path, raw: Raw, *, guard: Guard | None = None, **_: str | int) -> None:

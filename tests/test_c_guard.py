@@ -144,6 +144,17 @@ def test_the_command_writes_both(tmp_path: Path) -> None:
         Guard.fit(few)
 
 
+def test_the_command_names_the_file_that_is_no_guard(tmp_path: Path) -> None:
+    guard = tmp_path / "guard.json"
+    for content in ("[]", "{}", "{"):
+        guard.write_text(content)
+        done = CliRunner().invoke(
+            main, ["export", str(TICKET), "--to", "c", "--guard", str(guard), "-o", str(tmp_path / "x")]
+        )
+        assert done.exit_code == 2, done.output
+        assert f"{guard}: no guard: give data, or the guard.json of a bundle (" in done.stderr
+
+
 @pytest.mark.parametrize("task", ["anomaly", "classification"])
 def test_the_command_reads_data_for_the_networks_task_and_counts_its_answers(task: str, tmp_path: Path) -> None:
     tiny_c.need("cc")

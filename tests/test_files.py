@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from edgeticket.errors import EdgeTicketError, UsageError
-from edgeticket.files import check_free, write_atomic, write_folder
+from edgeticket.files import check_free, put_in_place, remove_aside, write_atomic, write_folder
 from edgeticket.lock import alone
 
 OLD, NEW = b"old content", b"new content " * 1000
@@ -179,6 +180,94 @@ def test_a_fault_leaves_a_folder_as_it_was(
             write_folder(folder, {"a": NEW, "c": NEW})
     assert contents(tmp_path) == ({f"folder/{name}": content for name, content in old.items()} if existing else {})
     assert [path.name for path in tmp_path.iterdir()] == ["folder"] * existing
+
+
+def test_folders_are_synced_before_the_rename_and_the_old_one_leaves_after_its_parent_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_folder(tmp_path / "folder", {"a": OLD})
+    calls, sync, rename, remove = list[tuple[str, str]](), os.fsync, Path.rename, shutil.rmtree
+
+    def told(path: object) -> str:  # aside or old stand for what is random in their names
+        short = os.path.relpath(str(path), tmp_path).split("/")
+        ends = {".old.aside": "OLD", ".aside": "NEW"}
+        return "/".join([next((kind for end, kind in ends.items() if short[0].endswith(end)), short[0]), *short[1:]])
+
+    def fsync(descriptor: int) -> None:
+        calls.append(("sync", told(os.readlink(f"/proc/self/fd/{descriptor}"))))
+        sync(descriptor)
+
+    def renamed(path: Path, to: Path) -> Path:
+        calls.append((told(path), told(to)))
+        return rename(path, to)
+
+    def removed(path: Path, **options: bool) -> None:
+        calls.append(("remove", told(path)))
+        remove(path, **options)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(Path, "rename", renamed)
+    monkeypatch.setattr(shutil, "rmtree", removed)
+    write_folder(tmp_path / "folder", {"a": NEW, "b/c/d": NEW})
+    ends = [("folder", "OLD"), ("NEW", "folder"), ("sync", "."), ("remove", "OLD")]
+    assert calls[-4:] == ends
+    assert sorted(calls[:-4]) == [("sync", f"NEW{name}") for name in ("", "/a", "/b", "/b/c", "/b/c/d")]
+
+
+def test_a_folder_that_cannot_be_synced_keeps_the_old_one_until_the_next_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "folder"
+    write_folder(folder, {"a": OLD})
+    sync = os.fsync
+
+    def not_the_parent(descriptor: int) -> None:
+        if os.readlink(f"/proc/self/fd/{descriptor}") == str(tmp_path):
+            raise OSError(errno.EIO, "Input/output error")
+        sync(descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", not_the_parent)
+        with pytest.raises(EdgeTicketError, match="folder is written, but its folder cannot be synced"):
+            write_folder(folder, {"a": NEW})
+    assert contents(folder) == {"a": NEW}
+    assert sorted(contents(tmp_path).values()) == sorted([OLD, NEW])
+    with alone(folder):
+        assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["folder"]
+
+
+def test_a_folder_beside_it_with_a_name_like_an_old_ones_stays(tmp_path: Path) -> None:
+    mine = tmp_path / ".folder.old"
+    mine.mkdir()
+    (mine / "mine").write_text("mine")
+    for content in (OLD, NEW):
+        write_folder(tmp_path / "folder", {"a": content})
+        with alone(tmp_path / "folder"):
+            pass
+    assert contents(mine) == {"mine": b"mine"}
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".folder.old", "folder"]
+
+
+def test_the_only_whole_folder_that_a_killed_run_left_stays_until_there_is_another(tmp_path: Path) -> None:
+    folder, partial = tmp_path / "folder", tmp_path / "partial"
+    write_folder(folder, {"a": OLD})
+    partial.mkdir()
+    code = """
+import os, signal, sys
+from pathlib import Path
+from edgeticket.files import put_in_place
+rename = Path.rename
+Path.rename = lambda path, to: rename(path, to) if path.name == "folder" else os.kill(os.getpid(), signal.SIGKILL)
+put_in_place(Path(sys.argv[1]), Path(sys.argv[2]))
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(partial), str(folder)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert not folder.exists()
+    remove_aside(folder)
+    assert list(contents(tmp_path).values()) == [OLD]
+    put_in_place(partial, folder)
+    remove_aside(folder)
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
 
 def test_what_a_killed_run_left_of_a_folder_is_removed(tmp_path: Path) -> None:

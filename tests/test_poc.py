@@ -292,6 +292,15 @@ def test_a_budget_is_part_of_success_and_has_a_control(tmp_path: Path) -> None:
     assert [row["widths"] for row in controls] == [row["widths"] for row in found["rows"]]
 
 
+def test_what_a_killed_run_was_writing_is_gone(tmp_path: Path) -> None:
+    left = tmp_path / "digits.partial" / "half" / ".c.aBcd1234.aside"
+    left.mkdir(parents=True)
+    (left / ".inner.aBcd1234.aside").write_text("half a file")
+    (tmp_path / "digits.partial" / "request.json").write_text("{}")
+    with opened(tmp_path / "digits", {}):
+        assert list(left.parent.iterdir()) == []
+
+
 def test_two_runs_on_one_folder_refuse_each_other(tmp_path: Path) -> None:
     with opened(tmp_path / "digits", {}) as first:
         assert first.rows == []

@@ -118,6 +118,30 @@ def test_a_folder_with_other_files_is_not_replaced(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["net"]
 
 
+@pytest.mark.parametrize("header", [None, "#define MINE\n"])
+def test_a_folder_of_ones_own_c_is_not_replaced(header, tmp_path, monkeypatch):
+    """By their names they could be an export's; that is refused before the work."""
+    place = tmp_path / "pump"
+    (place / "build").mkdir(parents=True)
+    mine = dict.fromkeys(("pump.c", "pump_selftest.c", "Makefile", "build/main.o"), "mine") | (
+        {"pump.h": header} if header else {}
+    )
+    for name, content in mine.items():
+        (place / name).write_text(content)
+    monkeypatch.setattr(to_c, "export", lambda *_, **__: pytest.fail("worked before it asked"))
+    with pytest.raises(UsageError, match=r"pump holds Makefile, which no export wrote"):
+        export(CASES["one pixel"].ticket(), "c", place, overwrite=True)
+    assert {str(file.relative_to(place)): file.read_text() for file in place.rglob("*") if file.is_file()} == mine
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_folder_of_any_form_is_replaced(form, tmp_path):
+    place = tmp_path / "net"
+    export(CASES["one pixel"].ticket(), "c", place, form=form, bands=3)
+    export(CASES["depthwise"].ticket(), "c", place, overwrite=True)
+    assert to_c.left(place) == to_c.names("net") | {"build"}
+
+
 @pytest.mark.parametrize("existing", [True, False])
 def test_a_full_disk_leaves_no_part_of_a_folder(existing, tmp_path, monkeypatch):
     place, sync, calls = tmp_path / "net", os.fsync, []

@@ -10,7 +10,7 @@ from edgeticket.budget import Artifact
 from edgeticket.cli import format_option
 from edgeticket.cli._network import input_option
 from edgeticket.cli._options import data_options
-from edgeticket.errors import UsageError
+from edgeticket.errors import BundleError, UsageError
 from edgeticket.export import export, guard_of
 from edgeticket.guard import Guard
 from edgeticket.model import Model
@@ -83,7 +83,7 @@ def _guard(source: str, network: Ticket | Model, layout: str) -> Guard:
     if source.endswith(".json"):
         try:
             return Guard.from_json(json.loads(Path(source).read_bytes()))
-        except (OSError, ValueError, RecursionError) as error:
+        except (OSError, ValueError, RecursionError, BundleError) as error:
             raise UsageError(f"{source}: no guard: give data, or the guard.json of a bundle ({error})") from error
     from edgeticket.calibration import check_data
     from edgeticket.compact import compact

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeticket.errors import EdgeTicketError, UsageError
-from edgeticket.files import ASIDE, put_in_place, write_atomic
+from edgeticket.files import ASIDE, put_in_place, remove, write_atomic
 from edgeticket.lock import alone
 from edgeticket.poc.jobs import Done, Job
 
@@ -106,8 +106,8 @@ def opened(target: Path, key: Mapping[str, Any], overwrite: bool = False) -> Ite
         with alone(target):
             check_target(target, key, overwrite)
             partial.mkdir(exist_ok=True)
-            for left in partial.rglob(f".*.{ASIDE}"):  # of processes that were killed
-                left.unlink()
+            for left in [*partial.rglob(f".*.{ASIDE}")]:  # of processes that were killed
+                remove(left)
             _go_on_from(target, partial, key)
             folder = Folder(partial, key)
             yield folder
