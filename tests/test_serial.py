@@ -155,7 +155,7 @@ def test_input_goes_in_pieces_that_a_board_can_hold(board):
     indirect=["board"],
 )
 def test_answers_that_are_none(board, says, tmp_path, monkeypatch):
-    monkeypatch.setattr(on_serial.Line.ask, "__defaults__", (0.2,))
+    monkeypatch.setattr(on_serial.Line.ask, "__defaults__", (2,))
     with pytest.raises(EdgeTicketError, match=says):
         bench([tiny_c.write(tmp_path / "d")], on=f"serial:{board.device}", timeout_s=5)
 
